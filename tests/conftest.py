@@ -1,0 +1,30 @@
+"""What every test gets: a check that it left nothing behind, and calm Hypothesis."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests.leaks import Resources
+
+# The machine may be busy: a slow example is no failure. CI runs the same examples
+# every time, so that what fails there fails again.
+hypothesis.settings.register_profile("local", deadline=None)
+hypothesis.settings.register_profile(
+    "ci", deadline=None, derandomize=True, print_blob=True
+)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Fail a test after which a thread, process, descriptor or segment is left."""
+    before = Resources.now()
+    yield
+    left = Resources.now().beyond(before)
+    if left:
+        lines = "\n  ".join(left)
+        pytest.fail(f"the test left behind:\n  {lines}", pytrace=False)

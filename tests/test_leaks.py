@@ -1,0 +1,93 @@
+"""The check that no test leaves anything behind finds each kind of thing left."""
+
+from __future__ import annotations
+
+import os
+from multiprocessing import shared_memory
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.leaks import Resources, is_ours
+
+# Runs in a process of its own, since it leaves things behind on purpose.
+LEAVERS = """
+import os, subprocess, sys, threading
+import os
+from multiprocessing import shared_memory
+import trio
+
+kept = []
+
+def test_thread():
+    kept.append(threading.Event())
+    threading.Thread(target=kept[-1].wait, name="lost", daemon=True).start()
+
+def test_process():
+    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1))
+
+def test_ended_process():
+    pid = os.fork()
+    if pid == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+def test_descriptor():
+    kept.append(os.open(os.devnull, os.O_RDONLY))
+
+def test_shared_memory():
+    segment = shared_memory.SharedMemory(create=True, size=8)
+    segment.close()
+    print("made", segment.name)
+
+def test_nothing():
+    segment = shared_memory.SharedMemory(create=True, size=8)
+    segment.close()
+    segment.unlink()
+    trio.run(trio.to_thread.run_sync, int)
+    kept[0].set()
+"""
+
+
+def test_each_kind_is_found(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
+    pytester.makeconftest("from tests.conftest import nothing_left_behind")
+    pytester.makepyfile(LEAVERS)
+    result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
+    result.assert_outcomes(passed=6, errors=5)
+    result.stdout.fnmatch_lines_random(
+        [
+            "*thread 'lost' (daemon: True)",
+            "*process * -c input()*",
+            "*process * (ended)",
+            "*file descriptor * (/dev/null)",
+            "*shared memory /dev/shm/*",
+        ]
+    )
+
+
+def test_segment_mapped_by_an_unrelated_process_is_not_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = Resources.now()
+    segment = shared_memory.SharedMemory(create=True, size=8)
+    try:
+        [line] = (x for x in Resources.now().beyond(before) if "shared" in x)
+        assert segment.name in line
+        # This process itself plays the unrelated one.
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        assert not is_ours(segment.name)
+    finally:
+        monkeypatch.undo()
+        segment.close()
+        segment.unlink()
+    assert Resources.now().beyond(before) == []
+
+
+async def test_idle_thread_of_trio_is_no_leak() -> None:
+    before = Resources.now()
+    await trio.to_thread.run_sync(int)
+    assert Resources.now().beyond(before) == []
