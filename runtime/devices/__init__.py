@@ -1,0 +1,1 @@
+"""Devices: what runs a plan. `contract` says what each of them promises."""

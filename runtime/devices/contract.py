@@ -1,0 +1,132 @@
+"""What every device promises; `tests/conformance` holds each of them to it.
+
+A device compiles plans into programs. A program owns (or shares) its memory and is
+used by one thread at a time, normally the device's own. Work is *launched* in order
+and may complete late: only `read` and `wait` give results, and only they raise what
+went wrong in launched rows. Host arrays cross at `write` and `read` alone, and are
+copied there.
+
+Next: `runtime.devices.reference` for the simplest device, `runtime.devices.cpu` for
+the fastest on this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from runtime.graph.plan import Plan, Section
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """What makes the random numbers of a step: the same key, the same numbers.
+
+    Attributes:
+        seed: The module's seed.
+        step: Training forwards before this one.
+        row: Position of this device's first row in the whole batch.
+    """
+
+    seed: int = 0
+    step: int = 0
+    row: int = 0
+
+
+class Segment(Protocol):
+    """Device memory. Opaque but for its size and the count of its changes.
+
+    Attributes:
+        nbytes: Size in bytes.
+        version: Raised by one by whoever changes the contents from outside of a
+            plan; programs repack weights when it has moved.
+    """
+
+    nbytes: int
+    version: int
+
+
+class Program(Protocol):
+    """A compiled plan with its memory.
+
+    Attributes:
+        plan: What it runs.
+        segments: Its memory by segment name; give some of them to another `compile`
+            to share them.
+        inline: Cheap and native enough to be run on the caller's thread.
+    """
+
+    @property
+    def plan(self) -> Plan: ...
+    @property
+    def segments(self) -> Mapping[str, Segment]: ...
+    @property
+    def inline(self) -> bool: ...
+
+    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
+        """Copy a host array into the named tensor, cast to its dtype.
+
+        The array is the caller's again when this returns.
+
+        Raises:
+            ShapeError: if the shapes differ.
+        """
+        ...
+
+    def read(self, segment: str, name: str, slot: int = 0) -> Array:
+        """Wait for what was launched, then return a fresh copy of the named tensor."""
+        ...
+
+    def fill(self, segment: str, value: float = 0.0) -> None:
+        """Set every tensor of a face segment to a number (zero gradients)."""
+        ...
+
+    def launch(self, section: Section, slot: int = 0, key: StepKey = StepKey()) -> None:  # noqa: B008
+        """Run a section after all that was launched before; may return early.
+
+        Weights are repacked first if the parameters have changed.
+        """
+        ...
+
+    def wait(self) -> None:
+        """Return when all launched work is complete; raise what went wrong in it."""
+        ...
+
+    def close(self) -> None:
+        """Free the memory. Idempotent. Shared segments live while others hold them."""
+        ...
+
+
+class Device(Protocol):
+    """A place where plans run.
+
+    Attributes:
+        name: Such as `cpu(0)`.
+        memory_space: Devices of equal memory space can share segments.
+        native: Names of the native kernels that it has; a plan for it may use them.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def memory_space(self) -> str: ...
+    @property
+    def native(self) -> frozenset[str]: ...
+
+    def compile(
+        self,
+        plan: Plan,
+        shared: Mapping[str, Segment] | None = None,
+        slots: int = 1,
+    ) -> Program:
+        """Allocate the plan's segments, but for the shared ones, and resolve its rows.
+
+        Raises:
+            DeviceError: if a shared segment is too small or a kernel is missing.
+        """
+        ...

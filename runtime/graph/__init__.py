@@ -1,0 +1,1 @@
+"""Symbol graphs and what becomes of them: ir, infer, gradient, passes, plan."""

@@ -1,0 +1,237 @@
+"""The plan: what a device runs, as plain data made once at bind.
+
+A plan names its memory (segments and what lies where in them) and lists rows,
+grouped in sections. A row is one kernel with all its operands resolved to
+(segment, offset); nothing is decided or allocated while a step runs. Plans hold no
+callables and no arrays, so that they can be sent to another process.
+
+Made by `runtime.graph.compile`, run by `runtime.devices`.
+
+Next: `runtime.devices.contract`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from runtime.graph.ir import Shape
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+
+Section = Literal["pack", "forward", "backward", "commit", "predict", "update"]
+
+
+class Address(NamedTuple):
+    """A place in a segment, in bytes."""
+
+    segment: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A dense row-major array at a place in a segment.
+
+    Attributes:
+        address: Where its first element lies.
+        shape: Its shape; () does not occur, a scalar is (1,).
+        dtype: NumPy's name of the element type, such as "float32".
+    """
+
+    address: Address
+    shape: Shape
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * np.dtype(self.dtype).itemsize
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes that a row reads or writes."""
+
+    segment: str
+    begin: int
+    end: int
+
+    def overlaps(self, other: Span) -> bool:
+        return (
+            self.segment == other.segment
+            and self.begin < other.end
+            and other.begin < self.end
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionRow:
+    """A row run by an operator's NumPy definition or gradient rule.
+
+    Attributes:
+        operator: Registered name, or "+=", "=" and "0" for the planner's own sums,
+            copies and zero fills.
+        backward: Whether this is the gradient rule.
+        node: The node's name, for errors and traces.
+        position: The node's position in the graph: part of the key of its random
+            numbers.
+        attributes: The operator's attributes as MXNet's strings.
+        is_train: The mode that the definition sees.
+        grads_out, inputs, outputs, grads_in: Operands as in `registry.Forward` and
+            `registry.Backward`; None where not given or not wanted.
+    """
+
+    operator: str
+    backward: bool
+    node: str
+    position: int
+    attributes: Mapping[str, str]
+    is_train: bool
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor | None, ...]
+    grads_out: tuple[Tensor | None, ...] = ()
+    grads_in: tuple[Tensor | None, ...] = ()
+
+    @property
+    def reads(self) -> tuple[Span, ...]:
+        tensors = (*self.inputs, *self.grads_out)
+        if self.backward:
+            tensors = (*tensors, *self.outputs)
+        if self.operator == "+=":
+            tensors = (*tensors, *self.outputs)
+        return spans(tensors)
+
+    @property
+    def writes(self) -> tuple[Span, ...]:
+        return spans(self.grads_in if self.backward else self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class NativeRow:
+    """A row run by a native kernel.
+
+    Attributes:
+        kernel: The kernel's name in the device's table.
+        node: The node's name (or several, joined by "+", for a fused row).
+        operands: Field values: addresses, tables of addresses, integers and reals.
+        reads, writes: What the kernel touches.
+        cost: Estimated microseconds, for the choice between inline and thread.
+    """
+
+    kernel: str
+    node: str
+    operands: Mapping[str, Address | tuple[Address, ...] | int | float]
+    reads: tuple[Span, ...]
+    writes: tuple[Span, ...]
+    cost: float = 0.0
+
+
+Row = DefinitionRow | NativeRow
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Names and places of the tensors of one flat segment, such as the parameters.
+
+    Replicas, training and inference plans of one module are made with the same layout,
+    which is how they share the memory.
+    """
+
+    tensors: Mapping[str, Tensor]
+    nbytes: int
+
+    @classmethod
+    def pack(
+        cls, segment: str, items: Iterable[tuple[str, Shape, str]], gap: int = 0
+    ) -> Layout:
+        """Lay tensors out one after another, each on a cache line.
+
+        Args:
+            segment: The segment's name.
+            items: Name, shape and dtype of each tensor, in order.
+            gap: Bytes to leave free between two tensors (guard zones).
+        """
+        tensors: dict[str, Tensor] = {}
+        offset = gap
+        for name, shape, dtype in items:
+            tensor = Tensor(Address(segment, offset), shape, dtype)
+            tensors[name] = tensor
+            offset += round_up(tensor.nbytes) + gap
+        return cls(tensors, offset)
+
+    def rename(self, segment: str) -> Layout:
+        """The same layout in another segment (gradients lie as the parameters do)."""
+        return Layout(
+            {
+                name: Tensor(Address(segment, t.address.offset), t.shape, t.dtype)
+                for name, t in self.tensors.items()
+            },
+            self.nbytes,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a device must know to run a graph.
+
+    Attributes:
+        segments: Size of each segment in bytes. The usual names: `parameter`,
+            `auxiliary`, `auxiliary_next`, `gradient` (laid out as `parameter`),
+            `input`, `input_gradient`, `head` (head gradients), `output`, `arena`,
+            `packed`.
+        tensors: For each face segment, its named dense tensors: what `write` and
+            `read` of a program go by. `output` is keyed by output name.
+        sections: The rows to run, in order.
+        slotted: Segments of which a program keeps one copy per step in flight.
+        zeroed: Segments that must be zero before first use (halos, padding).
+        output_names: Names of the outputs in the graph's order.
+        heads: The outputs that need a head gradient in `backward`.
+        guards: Bytes of guard zone between neighbours in every segment; 0 normally.
+    """
+
+    segments: Mapping[str, int]
+    tensors: Mapping[str, Mapping[str, Tensor]]
+    sections: Mapping[Section, tuple[Row, ...]]
+    output_names: tuple[str, ...] = ()
+    heads: tuple[str, ...] = ()
+    slotted: tuple[str, ...] = ("input", "output")
+    zeroed: tuple[str, ...] = ("arena", "packed")
+    guards: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def all_native(self) -> bool:
+        """Whether no row needs Python."""
+        return all(
+            isinstance(row, NativeRow) for rows in self.sections.values() for row in rows
+        )
+
+    def cost(self, *sections: Section) -> float:
+        """Estimated microseconds of these sections; infinite with Python rows."""
+        total = 0.0
+        for section in sections:
+            for row in self.sections.get(section, ()):
+                total += row.cost if isinstance(row, NativeRow) else math.inf
+        return total
+
+
+def round_up(nbytes: int, multiple: int = ALIGNMENT) -> int:
+    """The next multiple that holds `nbytes`."""
+    return -(-nbytes // multiple) * multiple
+
+
+def spans(tensors: Iterable[Tensor | None]) -> tuple[Span, ...]:
+    """The bytes of dense tensors."""
+    return tuple(
+        Span(t.address.segment, t.address.offset, t.address.offset + t.nbytes)
+        for t in tensors
+        if t is not None
+    )
