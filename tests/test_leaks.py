@@ -14,7 +14,6 @@ from tests.leaks import Resources, is_ours
 # Runs in a process of its own, since it leaves things behind on purpose.
 LEAVERS = """
 import os, subprocess, sys, threading
-import os
 from multiprocessing import shared_memory
 import trio
 

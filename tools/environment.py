@@ -1,4 +1,4 @@
-"""The project's virtual environment, made with nothing but a bare Python.
+"""Virtual environments for the project, made with nothing but a bare Python.
 
 `ensure()` makes `.venv` beside the project where it is missing and installs the
 project into it where it is stale. A stamp inside says what was installed; it is
@@ -14,11 +14,14 @@ import json
 import os
 import subprocess
 import sys
-import venv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parent.parent
+STAMP = "asyncmod-installed.json"
+
+Stamp = dict[str, Any]
 
 
 def ensure(*, dev: bool, project: Path = PROJECT) -> Path:
@@ -31,81 +34,95 @@ def ensure(*, dev: bool, project: Path = PROJECT) -> Path:
     Raises:
         SystemExit: if pip fails; the stamp is then missing, so the next call retries.
     """
-    if sys.version_info < (3, 11):  # noqa: UP036 - this file runs before pip could refuse
+    digest = hashlib.sha256((project / "pyproject.toml").read_bytes()).hexdigest()
+    stamp = {"project": str(project), "pyproject": digest, "dev": dev}
+    return prepare(
+        project / ".venv",
+        ["--editable", f"{project}[dev]" if dev else str(project)],
+        stamp,
+        # An environment with the dev extra serves those who do not need it too.
+        sufficient=[stamp | {"dev": True}],
+    )
+
+
+def prepare(
+    folder: Path,
+    requirements: Sequence[str],
+    stamp: Stamp,
+    *,
+    sufficient: Sequence[Stamp] = (),
+    python: str = sys.executable,
+) -> Path:
+    """Make the environment in `folder` hold `requirements`, unless it does already.
+
+    Args:
+        folder: Where the environment is or will be.
+        requirements: What pip is to install.
+        stamp: What identifies this installation.
+        sufficient: Stamps of installations that would do as well.
+        python: The interpreter to make a new environment with.
+
+    Returns:
+        The environment's interpreter.
+
+    Raises:
+        SystemExit: if the environment cannot be made or pip fails.
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036 - pip has not looked yet
         sys.exit(f"Python 3.11 or newer is needed, this is {sys.version.split()[0]}")
-    folder = project / ".venv"
-    python = python_of(folder)
-    stamp = folder / "asyncmod-installed.json"
-    with locked(project):
-        if not is_current(stamp, project, dev):
-            if not has_pip(python):
-                venv.create(folder, with_pip=True, clear=True)
-            stamp.unlink(missing_ok=True)
-            target = f"{project}[dev]" if dev else str(project)
-            pip_install(python, "--editable", target)
-            write_atomically(stamp, json.dumps(stamp_content(project, dev)))
-    return python
+    folder.parent.mkdir(exist_ok=True)
+    inside = interpreter(folder)
+    with locked(folder.parent):
+        if read_stamp(folder) not in (stamp, *sufficient):
+            (folder / STAMP).unlink(missing_ok=True)
+            if not has_pip(inside):
+                run_or_exit([python, "-m", "venv", "--clear", str(folder)])
+            run_or_exit([str(inside), "-m", "pip", "install", "-q", *requirements])
+            write_stamp(folder, stamp)
+    return inside
 
 
-def python_of(folder: Path) -> Path:
+def interpreter(folder: Path) -> Path:
     """The interpreter of the virtual environment in `folder`."""
     if os.name == "nt":
         return folder / "Scripts" / "python.exe"
     return folder / "bin" / "python"
 
 
-def pip_install(python: Path, *requirements: str) -> None:
-    """Install into the environment of `python`, quietly.
-
-    Raises:
-        SystemExit: if pip fails.
-    """
-    print(f"installing {' '.join(requirements)}", file=sys.stderr, flush=True)
-    command = [str(python), "-m", "pip", "install", "--quiet", *requirements]
-    environment = os.environ | {"PIP_DISABLE_PIP_VERSION_CHECK": "1"}
-    # Standard output belongs to what is run afterwards.
-    result = subprocess.run(command, env=environment, stdout=sys.stderr)
-    if result.returncode:
-        sys.exit(f"pip failed with exit status {result.returncode}; see above")
-
-
 def has_pip(python: Path) -> bool:
     """Whether the environment of `python` exists and works."""
     try:
-        probe = subprocess.run(
-            [str(python), "-c", "import pip, sys; assert sys.version_info >= (3, 11)"],
-            capture_output=True,
-        )
+        probe = subprocess.run([python, "-c", "import pip"], capture_output=True)
     except OSError:
         return False
     return probe.returncode == 0
 
 
-def is_current(stamp: Path, project: Path, dev: bool) -> bool:
-    """Whether what the stamp says was installed is what is needed now."""
+def run_or_exit(command: Sequence[str]) -> None:
+    """Run a step of an installation; standard output stays free for what follows."""
+    print(" ".join(command), file=sys.stderr, flush=True)
+    status = subprocess.run(command, stdout=sys.stderr).returncode
+    if status:
+        sys.exit(f"exit status {status} from: {' '.join(command)}")
+
+
+def read_stamp(folder: Path) -> Stamp | None:
     try:
-        content = json.loads(stamp.read_text())
+        content: Stamp = json.loads((folder / STAMP).read_text())
     except (OSError, ValueError):
-        return False
-    # An environment with the dev extra serves those who do not need it too.
-    return content in (stamp_content(project, dev), stamp_content(project, True))
+        return None
+    return content
 
 
-def stamp_content(project: Path, dev: bool) -> dict[str, object]:
-    pyproject = (project / "pyproject.toml").read_bytes()
-    digest = hashlib.sha256(pyproject).hexdigest()
-    return {"pyproject": digest, "project": str(project), "dev": dev}
-
-
-def write_atomically(path: Path, text: str) -> None:
-    aside = path.with_suffix(".partial")
-    aside.write_text(text)
-    os.replace(aside, path)
+def write_stamp(folder: Path, stamp: Stamp) -> None:
+    aside = folder / f"{STAMP}.partial"
+    aside.write_text(json.dumps(stamp))
+    os.replace(aside, folder / STAMP)
 
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Let one process at a time work on `folder` (where the system has flock)."""
+    """Let one process at a time work in `folder` (where the system has flock)."""
     try:
         import fcntl
     except ImportError:
