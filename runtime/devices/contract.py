@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from runtime.graph.build import Native
 from runtime.graph.plan import Plan, Section
 
 Array = NDArray[Any]
@@ -86,7 +87,7 @@ class Program(Protocol):
         """Set every tensor of a face segment to a number (zero gradients)."""
         ...
 
-    def launch(self, section: Section, slot: int = 0, key: StepKey = StepKey()) -> None:  # noqa: B008
+    def launch(self, section: Section, slot: int = 0, key: StepKey = StepKey()) -> None:
         """Run a section after all that was launched before; may return early.
 
         Weights are repacked first if the parameters have changed.
@@ -108,7 +109,8 @@ class Device(Protocol):
     Attributes:
         name: Such as `cpu(0)`.
         memory_space: Devices of equal memory space can share segments.
-        native: Names of the native kernels that it has; a plan for it may use them.
+        native: What it offers to the compiler besides NumPy definitions; None if
+            nothing.
     """
 
     @property
@@ -116,7 +118,7 @@ class Device(Protocol):
     @property
     def memory_space(self) -> str: ...
     @property
-    def native(self) -> frozenset[str]: ...
+    def native(self) -> Native | None: ...
 
     def compile(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from runtime.errors import GraphError
 from runtime.graph.registry import Operator
@@ -20,7 +20,8 @@ from runtime.graph.registry import Operator
 Shape = tuple[int, ...]
 
 
-class Entry(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Entry:
     """One output of one node."""
 
     node: Node

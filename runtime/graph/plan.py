@@ -186,7 +186,7 @@ class Plan:
         segments: Size of each segment in bytes. The usual names: `parameter`,
             `auxiliary`, `auxiliary_next`, `gradient` (laid out as `parameter`),
             `input`, `input_gradient`, `head` (head gradients), `output`, `arena`,
-            `packed`.
+            `halo` (images with a halo), `packed` (repacked weights).
         tensors: For each face segment, its named dense tensors: what `write` and
             `read` of a program go by. `output` is keyed by output name.
         sections: The rows to run, in order.
@@ -203,7 +203,7 @@ class Plan:
     output_names: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     slotted: tuple[str, ...] = ("input", "output")
-    zeroed: tuple[str, ...] = ("arena", "packed")
+    zeroed: tuple[str, ...] = ("halo",)
     guards: int = 0
     notes: tuple[str, ...] = field(default=())
 
@@ -211,7 +211,9 @@ class Plan:
     def all_native(self) -> bool:
         """Whether no row needs Python."""
         return all(
-            isinstance(row, NativeRow) for rows in self.sections.values() for row in rows
+            isinstance(row, NativeRow)
+            for rows in self.sections.values()
+            for row in rows
         )
 
     def cost(self, *sections: Section) -> float:

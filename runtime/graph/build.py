@@ -1,0 +1,394 @@
+"""The builder: rows over buffers that have no place in memory yet.
+
+Steps (one graph node, or several fused ones) emit their rows here, forward in graph
+order and backward in reverse. A value may stand in two forms: *dense* (row-major, as
+at the face) and *image* (NHWC, channels padded to 8, a zero halo around every picture
+so that convolutions need no padding pass); the builder converts on demand, once.
+
+Next: `runtime.graph.gradient` for sums of gradients, `runtime.graph.passes.memory` for
+places.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from runtime.errors import GraphError
+from runtime.graph.infer import Inference
+from runtime.graph.ir import Entry, Graph, Node, Shape
+from runtime.graph.plan import Section, Tensor
+
+CHANNEL_BLOCK = 8
+
+
+@dataclass(eq=False, slots=True)
+class Buffer:
+    """Memory that a plan needs.
+
+    Attributes:
+        name: For errors and dumps.
+        nbytes: Size.
+        place: Where it lies, if it is a tensor of the face.
+        segment: Where the planner shall put it otherwise: `arena`, where memory is
+            reused as soon as a buffer is dead, or `packed`, where it is not.
+        geometry: Set for images with a halo. The halo is zeroed once, so such a buffer
+            may share memory only with buffers of equal geometry.
+    """
+
+    name: str
+    nbytes: int
+    place: Tensor | None = None
+    segment: str = "arena"
+    geometry: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A byte position in a buffer: an address operand of a native row."""
+
+    buffer: Buffer
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A row-major array in a buffer (which may be another array's: a view)."""
+
+    buffer: Buffer
+    shape: Shape
+    dtype: str
+
+    @property
+    def size(self) -> int:
+        return math.prod(self.shape)
+
+    @property
+    def at(self) -> At:
+        return At(self.buffer)
+
+    def view(self, shape: Shape) -> Dense:
+        return Dense(self.buffer, shape, self.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A float32 NHWC array with padded channels and a zero halo."""
+
+    buffer: Buffer
+    shape: Shape  # images, channels, height, width: as at the face
+    halo: tuple[int, int] = (0, 0)
+
+    @property
+    def pixel(self) -> int:
+        """Elements from one pixel to the next."""
+        return -(-self.shape[1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+    @property
+    def row(self) -> int:
+        return (self.shape[3] + 2 * self.halo[1]) * self.pixel
+
+    @property
+    def image(self) -> int:
+        return (self.shape[2] + 2 * self.halo[0]) * self.row
+
+    def at(self, row: int = 0, column: int = 0) -> At:
+        """The address of a pixel; negative positions lie in the halo."""
+        pixels = (row + self.halo[0]) * self.row + (column + self.halo[1]) * self.pixel
+        return At(self.buffer, 4 * pixels)
+
+    def fields(self, name: str, row: int = 0, column: int = 0) -> dict[str, At | int]:
+        """The four fields by which native kernels take an image."""
+        return {
+            name: self.at(row, column),
+            f"{name}_image": self.image,
+            f"{name}_row": self.row,
+            f"{name}_pixel": self.pixel,
+        }
+
+
+Form = Dense | Image
+Operand = At | tuple[At, ...] | int | float
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionDraft:
+    """A `plan.DefinitionRow` whose operands have no addresses yet."""
+
+    operator: str
+    node: str
+    inputs: tuple[Dense | None, ...]
+    outputs: tuple[Dense | None, ...]
+    backward: bool = False
+    position: int = 0
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    is_train: bool = False
+    grads_out: tuple[Dense | None, ...] = ()
+    grads_in: tuple[Dense | None, ...] = ()
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        forms = (*self.inputs, *self.outputs, *self.grads_out, *self.grads_in)
+        return [form.buffer for form in forms if form is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class NativeDraft:
+    """A `plan.NativeRow` whose operands have no addresses yet.
+
+    `writes` are the operands (by field name) that the kernel writes; it may read
+    every address.
+    """
+
+    kernel: str
+    node: str
+    operands: dict[str, Operand]
+    writes: tuple[str, ...]
+    cost: float
+
+    @property
+    def buffers(self) -> list[Buffer]:
+        found: list[Buffer] = []
+        for operand in self.operands.values():
+            if isinstance(operand, At):
+                found.append(operand.buffer)
+            elif isinstance(operand, tuple):
+                found.extend(at.buffer for at in operand)
+        return found
+
+
+Draft = DefinitionDraft | NativeDraft
+
+
+class Step(Protocol):
+    """One node, or a fused run of nodes, that knows how to emit its rows."""
+
+    @property
+    def nodes(self) -> tuple[Node, ...]: ...
+    def forward(self, b: Builder) -> None: ...
+    def backward(self, b: Builder) -> None: ...
+
+
+class Native(Protocol):
+    """What a device with native kernels offers to the compiler."""
+
+    def select(self, b: Builder) -> Sequence[Step]:
+        """Cover the graph with steps, fused where a kernel does several nodes."""
+        ...
+
+    def to_image(self, b: Builder, source: Dense, target: Image, node: str) -> None: ...
+    def from_image(
+        self, b: Builder, source: Image, target: Dense, node: str
+    ) -> None: ...
+    def add(self, b: Builder, a: Form, c: Form, target: Form, node: str) -> bool:
+        """target = a + c; False if there is no kernel for these forms."""
+        ...
+
+    def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool: ...
+
+
+class GradientBook(Protocol):
+    """Where steps find and leave gradients: see `runtime.graph.gradient.Gradients`."""
+
+    def wanted(self, entry: Entry) -> bool: ...
+    def dense(self, entry: Entry) -> Dense | None: ...
+    def image(self, entry: Entry) -> Image | None: ...
+    def has_image(self, entry: Entry) -> bool: ...
+    def fresh(self, entry: Entry) -> Dense: ...
+    def fresh_image(self, entry: Entry) -> Image: ...
+    def accumulator(self, entry: Entry) -> Form | None: ...
+    def contribute(self, entry: Entry, form: Form, owned: bool = True) -> None: ...
+
+
+class Builder:
+    """Collects the rows of one plan.
+
+    Attributes:
+        gradients: The book of gradients; set in a training plan.
+        halo, gradient_halo: Halo that the users of a value (of its gradient) need, as
+            rows and columns on each side; steps fill it in before anything is emitted.
+    """
+
+    gradients: GradientBook
+
+    def __init__(
+        self,
+        graph: Graph,
+        inference: Inference,
+        places: Mapping[Entry, Tensor],
+        auxiliary_next: Mapping[Entry, Tensor],
+        output_places: Sequence[Tensor],
+        parameters: frozenset[Entry],
+        is_train: bool,
+        native: Native | None,
+    ) -> None:
+        self.graph = graph
+        self.inference = inference
+        self.is_train = is_train
+        self.native = native
+        self.parameters = parameters
+        self.sections: dict[Section, list[Draft]] = {}
+        self.section: Section = "forward"
+        self.positions = {node: i for i, node in enumerate(graph.nodes)}
+        self.users = count_users(graph)
+        self.halo: dict[Entry, tuple[int, int]] = {}
+        self.gradient_halo: dict[Entry, tuple[int, int]] = {}
+        self._forms: dict[Entry, dict[type, Form]] = {}
+        self._next = {
+            entry: self._placed(tensor, entry.name + ".next")
+            for entry, tensor in auxiliary_next.items()
+        }
+        for entry, tensor in places.items():
+            self.define(entry, self._placed(tensor, entry.name))
+        self._outputs = list(zip(graph.outputs, output_places, strict=True))
+        self._output_places: dict[Entry, Tensor] = {}
+        for entry, tensor in self._outputs:
+            self._output_places.setdefault(entry, tensor)
+
+    # Shapes and memory -----------------------------------------------------------
+
+    def shape(self, entry: Entry) -> Shape:
+        return self.inference.shapes[entry]
+
+    def dtype(self, entry: Entry) -> str:
+        return self.inference.dtypes[entry].name
+
+    def is_output(self, entry: Entry) -> bool:
+        return entry in self._output_places
+
+    def new(self, name: str, nbytes: int, segment: str = "arena") -> Buffer:
+        return Buffer(name, nbytes, segment=segment)
+
+    def new_dense(self, name: str, shape: Shape, dtype: str) -> Dense:
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+        return Dense(Buffer(name, nbytes), shape, dtype)
+
+    def new_image(
+        self, name: str, shape: Shape, halo: tuple[int, int] = (0, 0)
+    ) -> Image:
+        image = Image(Buffer(name, 0), shape, halo)
+        image.buffer.nbytes = 4 * shape[0] * image.image
+        padded = shape[1] % CHANNEL_BLOCK != 0
+        if halo != (0, 0) or padded:
+            image.buffer.geometry = (*shape, *halo)
+        return image
+
+    def _placed(self, tensor: Tensor, name: str) -> Dense:
+        buffer = Buffer(name, tensor.nbytes, place=tensor)
+        return Dense(buffer, tensor.shape, tensor.dtype)
+
+    # Values ----------------------------------------------------------------------
+
+    def define(self, entry: Entry, form: Form) -> None:
+        """Say in which form (or second form) a value stands."""
+        self._forms.setdefault(entry, {})[type(form)] = form
+
+    def dense(self, entry: Entry) -> Dense:
+        """The value row-major, converted once if it stands as an image."""
+        forms = self._forms[entry]
+        if Dense not in forms:
+            image = forms[Image]
+            assert isinstance(image, Image)
+            target = self.output(entry)
+            self._converter().from_image(self, image, target, entry.node.name)
+            forms[Dense] = target
+        found = forms[Dense]
+        assert isinstance(found, Dense)
+        return found
+
+    def image(self, entry: Entry) -> Image:
+        """The value as an image with the halo that its users need."""
+        forms = self._forms[entry]
+        if Image not in forms:
+            source = forms[Dense]
+            assert isinstance(source, Dense)
+            target = self.output_image(entry)
+            self._converter().to_image(self, source, target, entry.node.name)
+            forms[Image] = target
+        found = forms[Image]
+        assert isinstance(found, Image)
+        return found
+
+    def has_image(self, entry: Entry) -> bool:
+        return Image in self._forms.get(entry, {})
+
+    def next_auxiliary(self, entry: Entry) -> Dense:
+        """Where the next value of an auxiliary state is written in training."""
+        return self._next[entry]
+
+    def output(self, entry: Entry) -> Dense:
+        """A dense array for a node's output: at the face if the graph ends there."""
+        if entry in self._output_places:
+            return self._placed(self._output_places[entry], entry.name)
+        return self.new_dense(entry.name, self.shape(entry), self.dtype(entry))
+
+    def output_image(self, entry: Entry) -> Image:
+        return self.new_image(
+            entry.name, self.shape(entry), self.halo.get(entry, (0, 0))
+        )
+
+    def _converter(self) -> Native:
+        if self.native is None:
+            raise GraphError("images exist only where there are native kernels")
+        return self.native
+
+    # Rows ------------------------------------------------------------------------
+
+    def emit(self, draft: Draft, section: Section | None = None) -> None:
+        self.sections.setdefault(section or self.section, []).append(draft)
+
+    def kernel(
+        self,
+        kernel: str,
+        node: str,
+        writes: tuple[str, ...],
+        cost: float,
+        section: Section | None = None,
+        **operands: Operand,
+    ) -> NativeDraft:
+        """Emit one native row."""
+        draft = NativeDraft(kernel, node, operands, writes, cost)
+        self.emit(draft, section)
+        return draft
+
+    def copy(self, source: Form, target: Form, node: str) -> None:
+        """target = source, cast to its dtype."""
+        if self.native is not None and self.native.copy(self, source, target, node):
+            return
+        assert isinstance(source, Dense)
+        assert isinstance(target, Dense)
+        self.emit(DefinitionDraft("=", node, (source,), (target,)))
+
+    def zero(self, target: Dense, node: str) -> None:
+        self.emit(DefinitionDraft("0", node, (), (target,)))
+
+    def sum(self, a: Form, c: Form, target: Form, node: str) -> None:
+        """target = a + c; target may be a."""
+        if self.native is not None and self.native.add(self, a, c, target, node):
+            return
+        assert isinstance(a, Dense)
+        assert isinstance(c, Dense)
+        assert isinstance(target, Dense)
+        if a.buffer is not target.buffer:
+            self.emit(DefinitionDraft("=", node, (a,), (target,)))
+        self.emit(DefinitionDraft("+=", node, (c,), (target,)))
+
+    def finish_outputs(self) -> None:
+        """Bring every output to its place at the face."""
+        for entry, tensor in self._outputs:
+            value = self.dense(entry)
+            if value.buffer.place is not tensor:
+                self.copy(value, self._placed(tensor, entry.name), entry.node.name)
+
+
+def count_users(graph: Graph) -> dict[Entry, int]:
+    """How often each value is read by nodes (being an output does not count)."""
+    users: dict[Entry, int] = {}
+    for node in graph.nodes:
+        for entry in node.inputs:
+            users[entry] = users.get(entry, 0) + 1
+    return users

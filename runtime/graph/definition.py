@@ -1,0 +1,118 @@
+"""The step that works for every node: one row with its NumPy definition.
+
+Next: `runtime.graph.gradient`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.graph.build import Builder, DefinitionDraft, Dense
+from runtime.graph.ir import Entry, Node
+from runtime.graph.registry import Operator
+
+
+@dataclass(frozen=True, eq=False)
+class DefinitionStep:
+    """Runs one operator by its definition and its gradient rule."""
+
+    node: Node
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+    @property
+    def _operator(self) -> Operator:
+        assert self.node.operator is not None
+        return self.node.operator
+
+    def _entries(self) -> list[Entry]:
+        return [Entry(self.node, i) for i in range(len(self.node.output_names))]
+
+    def forward(self, b: Builder) -> None:
+        node = self.node
+        if self._operator.is_view:
+            source = b.dense(node.inputs[0])
+            first = Entry(node, 0)
+            b.define(first, source.view(b.shape(first)))
+            return
+        outputs = [b.output(entry) for entry in self._entries()]
+        inputs = [b.dense(entry) for entry in node.inputs]
+        for entry, form in zip(self._entries(), outputs, strict=True):
+            b.define(entry, form)
+        if b.is_train:
+            outputs += [b.next_auxiliary(entry) for entry in node.auxiliary_inputs]
+        b.emit(
+            DefinitionDraft(
+                self._operator.name,
+                node.name,
+                tuple(inputs),
+                tuple(outputs),
+                position=b.positions[node],
+                attributes=node.text,
+                is_train=b.is_train,
+            )
+        )
+
+    def backward(self, b: Builder) -> None:
+        node, operator, book = self.node, self._operator, b.gradients
+        outputs = self._entries()
+        differentiable = len(node.inputs) - len(operator.auxiliary)
+        names = operator.input_names(node.attributes)
+        targets = [
+            entry if book.wanted(entry) and name not in operator.no_gradient else None
+            for entry, name in zip(
+                node.inputs[:differentiable], names[:differentiable], strict=True
+            )
+        ]
+        grads_out = [book.dense(entry) for entry in outputs]
+        is_loss = operator.ignores_head_gradient(node.attributes)
+        if not any(targets) or (not is_loss and not any(grads_out)):
+            return
+        if operator.shares_gradient or (operator.is_view and operator.backward):
+            shared = grads_out[0]
+            assert shared is not None
+            for entry in filter(None, targets):
+                book.contribute(entry, shared.view(b.shape(entry)), owned=False)
+            return
+        if operator.backward is None:
+            return
+        saved = operator.saved_for(node.attributes)
+        grads_in: list[Dense | None] = []
+        taken: set[Entry] = set()
+        for target in targets:
+            # An input that stands twice gets two arrays, or the second would
+            # overwrite the first.
+            if target is None:
+                grads_in.append(None)
+            elif target in taken:
+                grads_in.append(
+                    b.new_dense(target.name, b.shape(target), b.dtype(target))
+                )
+            else:
+                grads_in.append(book.fresh(target))
+                taken.add(target)
+        b.emit(
+            DefinitionDraft(
+                operator.name,
+                node.name,
+                tuple(
+                    b.dense(entry) if i in saved.inputs else None
+                    for i, entry in enumerate(node.inputs)
+                ),
+                tuple(
+                    b.dense(entry) if i in saved.outputs else None
+                    for i, entry in enumerate(outputs)
+                ),
+                backward=True,
+                position=b.positions[node],
+                attributes=node.text,
+                is_train=True,
+                grads_out=tuple(grads_out),
+                grads_in=tuple(grads_in),
+            )
+        )
+        for target, grad in zip(targets, grads_in, strict=True):
+            if target is not None and grad is not None:
+                book.contribute(target, grad)

@@ -1,0 +1,1 @@
+"""Passes between the builder's rows and the finished plan."""
