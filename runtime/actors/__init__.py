@@ -1,0 +1,1 @@
+"""Device threads and the scope that owns them; knows nothing of graphs."""

@@ -1,0 +1,67 @@
+"""What a group of executors is made from, as plain values.
+
+Next: `runtime.executor.group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from runtime.context import DeviceId
+from runtime.graph.compile import GradientRequest
+from runtime.graph.ir import Graph, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class InputSpec:
+    """An input that the caller feeds: data, a label or a state.
+
+    Attributes:
+        name: The argument's name in the graph.
+        shape: The shape for the whole batch.
+        dtype: NumPy's name of the element type.
+        batch_axis: The axis that is split over the devices; -1 gives every device the
+            whole array.
+    """
+
+    name: str
+    shape: Shape
+    dtype: str = "float32"
+    batch_axis: int = 0
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """A graph, the devices that share its batch, and what is wanted of it.
+
+    Attributes:
+        graph: The graph to run.
+        devices: Where; each device at most once.
+        workload: Share of each device, in any unit.
+        data, labels, states: The inputs; every other argument is a parameter.
+        gradients: Request per argument; what is not named is "null".
+        for_training: Whether forward and backward are wanted, not only predict.
+        in_flight: How many steps may be dispatched and not finished.
+        seed: Seed of the random operators.
+        output_axes: Batch axis of each output, -1 for none; None means axis 0 of all.
+        guards: Bytes of guard zone between tensors (debug mode).
+    """
+
+    graph: Graph
+    devices: tuple[DeviceId, ...]
+    workload: tuple[float, ...]
+    data: tuple[InputSpec, ...]
+    labels: tuple[InputSpec, ...] = ()
+    states: tuple[InputSpec, ...] = ()
+    gradients: Mapping[str, GradientRequest] = field(default_factory=dict)
+    for_training: bool = True
+    in_flight: int = 2
+    seed: int = 0
+    output_axes: tuple[int, ...] | None = None
+    guards: int = 0
+
+    @property
+    def inputs(self) -> tuple[InputSpec, ...]:
+        """Data, labels and states, in this order."""
+        return (*self.data, *self.labels, *self.states)
