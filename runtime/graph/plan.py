@@ -134,7 +134,40 @@ class NativeRow:
     cost: float = 0.0
 
 
-Row = DefinitionRow | NativeRow
+@dataclass(frozen=True, slots=True)
+class UpdateRow:
+    """A row that updates a flat piece of one weight by an update rule's definition.
+
+    All update rows of a section take effect together, after the last has succeeded.
+
+    Attributes:
+        rule: Name in `runtime.ops.update`.
+        node: The parameter's name.
+        weight: The piece; gradients and states lie alike.
+        gradients: One per device, summed in this order.
+        states: The optimizer's states.
+        hyper: The rule's scalars, float64.
+        reset: Read the weight as 1 (a fixed gamma).
+    """
+
+    rule: str
+    node: str
+    weight: Tensor
+    gradients: tuple[Tensor, ...]
+    states: tuple[Tensor, ...]
+    hyper: Tensor
+    reset: bool = False
+
+    @property
+    def reads(self) -> tuple[Span, ...]:
+        return spans((self.weight, *self.gradients, *self.states, self.hyper))
+
+    @property
+    def writes(self) -> tuple[Span, ...]:
+        return spans((self.weight, *self.states))
+
+
+Row = DefinitionRow | NativeRow | UpdateRow
 
 
 @dataclass(frozen=True)

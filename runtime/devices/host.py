@@ -1,0 +1,367 @@
+"""Host memory and the runner of plans in it: what all CPU-side devices share.
+
+Everything is resolved when a plan is compiled: every row becomes a callable over NumPy
+views of the segments, and launching a section calls them in order.
+
+Next: `runtime.devices.reference`, which is this and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.devices.contract import Segment, StepKey
+from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
+from runtime.graph import registry
+from runtime.graph.attributes import parse
+from runtime.graph.plan import (
+    ALIGNMENT,
+    Address,
+    DefinitionRow,
+    NativeRow,
+    Plan,
+    Row,
+    Section,
+    Span,
+    Tensor,
+    UpdateRow,
+)
+from runtime.graph.registry import Mode, Operator
+from runtime.ops.random import PhiloxSource
+from runtime.ops.update import get_rule
+
+Array = NDArray[Any]
+Run = Callable[[StepKey], None]
+
+
+class HostSegment:
+    """A block of host memory on a cache line."""
+
+    __slots__ = ("data", "nbytes", "version")
+
+    def __init__(self, nbytes: int, fill: int | None = None) -> None:
+        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        shift = -raw.ctypes.data % ALIGNMENT
+        self.data = raw[shift : shift + nbytes]
+        self.nbytes = nbytes
+        self.version = 0
+        if fill is not None:
+            self.data[:] = fill
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """What runs a row (or a few), and what that touches."""
+
+    run: Run
+    reads: tuple[Span, ...] = ()
+    writes: tuple[Span, ...] = ()
+
+
+class HostProgram:
+    """A plan resolved in host memory; see `contract.Program` for the promises."""
+
+    inline = False
+
+    def __init__(
+        self,
+        device: str,
+        plan: Plan,
+        shared: Mapping[str, Segment] | None = None,
+        slots: int = 1,
+        fill: int | None = None,
+    ) -> None:
+        self.plan = plan
+        self.device = device
+        self._slots = slots
+        self._closed = False
+        self._forward: tuple[int, StepKey] | None = None
+        self._backward_done = False
+        self._packed_version = -1
+        self.segments: dict[str, HostSegment] = {}
+        self._slotted: dict[str, list[HostSegment]] = {}
+        for name, nbytes in plan.segments.items():
+            given = (shared or {}).get(name)
+            if given is not None:
+                self.segments[name] = _accept(name, given, nbytes)
+                continue
+            value = 0 if name in plan.zeroed else fill
+            copies = slots if name in plan.slotted else 1
+            made = [HostSegment(nbytes, value) for _ in range(copies)]
+            self.segments[name] = made[0]
+            if copies > 1:
+                self._slotted[name] = made
+        self._face = [
+            {
+                (segment, name): self.view(tensor, slot)
+                for segment, tensors in plan.tensors.items()
+                for name, tensor in tensors.items()
+            }
+            for slot in range(slots)
+        ]
+        self._sections = [self._bind_sections(slot) for slot in range(slots)]
+
+    # The contract ----------------------------------------------------------------
+
+    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
+        target = self._tensor(segment, name, slot)
+        if np.shape(value) != target.shape:
+            raise ShapeError(
+                f"`{name}` has shape {np.shape(value)}, but {target.shape} is bound"
+            )
+        if value.dtype == target.dtype:
+            target[...] = value
+        else:
+            with np.errstate(all="ignore"):
+                np.copyto(target, value, casting="unsafe")
+        self.segments[segment].version += 1
+
+    def read(self, segment: str, name: str, slot: int = 0) -> Array:
+        self.wait()
+        return self._tensor(segment, name, slot).copy()
+
+    def fill(self, segment: str, value: float = 0.0) -> None:
+        for name in self.plan.tensors[segment]:
+            for slot in range(self._slots if segment in self._slotted else 1):
+                self._tensor(segment, name, slot).fill(value)
+        self.segments[segment].version += 1
+
+    def launch(
+        self,
+        section: Section,
+        slot: int = 0,
+        key: StepKey = StepKey(),
+    ) -> None:
+        if self._closed:
+            raise ClosedError(f"a program on {self.device} was used after close")
+        if section == "backward":
+            slot, key = self._before_backward()
+        elif section == "update":
+            self.segments["parameter"].version += 1
+        if section in ("forward", "predict"):
+            self._repack(key)
+        self._run(section, slot, key)
+        if section == "forward":
+            self._forward, self._backward_done = (slot, key), False
+        elif section == "backward":
+            self._backward_done = True
+
+    def wait(self) -> None:
+        """Nothing is ever late here."""
+
+    def close(self) -> None:
+        self._closed = True
+        self._sections = []
+        self._face = []
+        self._slotted = {}
+        self.segments = {}
+
+    # What other devices build on -------------------------------------------------
+
+    def view(self, tensor: Tensor, slot: int = 0) -> Array:
+        """The tensor as a NumPy array over its memory."""
+        segment = self.segment(tensor.address.segment, slot)
+        begin = tensor.address.offset
+        data = segment.data[begin : begin + tensor.nbytes]
+        return data.view(tensor.dtype).reshape(tensor.shape)
+
+    def segment(self, name: str, slot: int = 0) -> HostSegment:
+        copies = self._slotted.get(name)
+        return self.segments[name] if copies is None else copies[slot]
+
+    def pointer(self, address: Address, slot: int = 0) -> int:
+        """The machine address of a place in a segment."""
+        return self.segment(address.segment, slot).data.ctypes.data + address.offset
+
+    def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
+        """Resolve a section's rows for one slot; devices with kernels override it."""
+        bound: list[Bound] = []
+        updates = [row for row in rows if isinstance(row, UpdateRow)]
+        for row in rows:
+            if isinstance(row, DefinitionRow):
+                run = self.bind_definition(row, slot)
+                bound.append(Bound(run, row.reads, row.writes))
+            elif isinstance(row, NativeRow):
+                raise DeviceError(f"{self.device} has no kernel `{row.kernel}`")
+        if updates:
+            reads = tuple(span for row in updates for span in row.reads)
+            writes = tuple(span for row in updates for span in row.writes)
+            bound.append(Bound(self._bind_updates(updates), reads, writes))
+        return bound
+
+    def bind_definition(self, row: DefinitionRow, slot: int) -> Run:
+        """A definition row as a callable."""
+
+        def views(tensors: tuple[Tensor | None, ...]) -> list[Array | None]:
+            return [None if t is None else self.view(t, slot) for t in tensors]
+
+        inputs, outputs = views(row.inputs), views(row.outputs)
+        if row.operator in _PLANNER_ROWS:
+            planner_row = _PLANNER_ROWS[row.operator]
+            return lambda key: planner_row(inputs, outputs)
+        operator = registry.get(row.operator)
+        attributes: Any = parse(operator.attributes, row.attributes, row.operator)
+        return self._bind_operator(
+            row,
+            operator,
+            attributes,
+            (inputs, outputs, views(row.grads_out), views(row.grads_in)),
+        )
+
+    def _bind_operator(
+        self,
+        row: DefinitionRow,
+        operator: Operator,
+        attributes: Any,
+        operands: tuple[list[Any], list[Any], list[Any], list[Any]],
+    ) -> Run:
+        inputs, outputs, grads_out, grads_in = operands
+        plain = Mode(row.is_train)
+
+        def mode(key: StepKey) -> Mode:
+            if not operator.is_random:
+                return plain
+            source = PhiloxSource(key.seed, row.position, key.step, key.row)
+            return Mode(row.is_train, source)
+
+        def forward(key: StepKey) -> None:
+            with self._explain(row):
+                operator.forward(attributes, inputs, outputs, mode(key))
+
+        rule = operator.backward
+
+        def backward(key: StepKey) -> None:
+            assert rule is not None
+            with self._explain(row):
+                rule(attributes, grads_out, inputs, outputs, grads_in, mode(key))
+
+        return backward if row.backward else forward
+
+    def _explain(self, row: DefinitionRow) -> _Explain:
+        return _Explain(row, self.device)
+
+    def _bind_updates(self, rows: Sequence[UpdateRow]) -> Run:
+        places = [
+            (
+                get_rule(row.rule).apply,
+                self.view(row.weight),
+                [self.view(gradient) for gradient in row.gradients],
+                [self.view(state) for state in row.states],
+                self.view(row.hyper),
+                row.reset,
+            )
+            for row in rows
+        ]
+
+        def run(key: StepKey) -> None:
+            written: list[tuple[Array, Array]] = []
+            for apply, weight, gradients, states, hyper, reset in places:
+                total = gradients[0]
+                for gradient in gradients[1:]:
+                    total = total + gradient
+                before = np.ones_like(weight) if reset else weight
+                weight_after, states_after = apply(before, total, states, hyper)
+                written.append((weight, weight_after))
+                written.extend(zip(states, states_after, strict=True))
+            for place, value in written:
+                place[...] = value
+
+        return run
+
+    def _tensor(self, segment: str, name: str, slot: int) -> Array:
+        try:
+            return self._face[slot][segment, name]
+        except (KeyError, IndexError):
+            if self._closed:
+                message = f"a program on {self.device} was used after close"
+                raise ClosedError(message) from None
+            raise DeviceError(
+                f"{self.device} has no tensor `{name}` in `{segment}` (slot {slot}); "
+                f"there are {', '.join(self.plan.tensors.get(segment, ()))}"
+            ) from None
+
+    def _bind_sections(self, slot: int) -> dict[Section, list[Bound]]:
+        return {
+            section: self.bind(rows, slot)
+            for section, rows in self.plan.sections.items()
+        }
+
+    def _before_backward(self) -> tuple[int, StepKey]:
+        if self._forward is None:
+            raise GradientError("backward needs a training forward before it")
+        slot, key = self._forward
+        if self._backward_done:
+            # The first backward reused the memory of what the forward had saved.
+            self._repack(key)
+            self._run("forward", slot, key)
+        return slot, key
+
+    def _repack(self, key: StepKey) -> None:
+        if "pack" not in self.plan.sections:
+            return
+        version = self.segments["parameter"].version
+        if version != self._packed_version:
+            self._run("pack", 0, key)
+            self._packed_version = version
+
+    def _run(self, section: Section, slot: int, key: StepKey) -> None:
+        with np.errstate(all="ignore"):
+            for bound in self._sections[slot].get(section, ()):
+                bound.run(key)
+
+
+class _Explain:
+    """Adds node, operator and device to whatever goes wrong in a definition."""
+
+    __slots__ = ("_device", "_row")
+
+    def __init__(self, row: DefinitionRow, device: str) -> None:
+        self._row = row
+        self._device = device
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: object, error: BaseException | None, trace: object
+    ) -> None:
+        if error is not None:
+            direction = "backward" if self._row.backward else "forward"
+            error.add_note(
+                f"in the {direction} of `{self._row.node}` ({self._row.operator}) "
+                f"on {self._device}"
+            )
+
+
+def _copy(inputs: list[Any], outputs: list[Any]) -> None:
+    np.copyto(outputs[0], inputs[0], casting="unsafe")
+
+
+def _add(inputs: list[Any], outputs: list[Any]) -> None:
+    outputs[0] += inputs[0]
+
+
+def _zero(inputs: list[Any], outputs: list[Any]) -> None:
+    outputs[0].fill(0)
+
+
+_PLANNER_ROWS: dict[str, Callable[[list[Any], list[Any]], None]] = {
+    "=": _copy,
+    "+=": _add,
+    "0": _zero,
+}
+
+
+def _accept(name: str, segment: Segment, nbytes: int) -> HostSegment:
+    if not isinstance(segment, HostSegment):
+        raise DeviceError(f"segment `{name}` does not lie in host memory")
+    if segment.nbytes < nbytes:
+        raise DeviceError(
+            f"shared segment `{name}` has {segment.nbytes} bytes, {nbytes} are needed"
+        )
+    return segment

@@ -1,0 +1,148 @@
+"""The plan of an update: the fused sum of gradients and optimizer step.
+
+Devices that share memory run one part each of the same update: part i covers the i-th
+share of all elements. A plan is made once, when the optimizer is set up.
+
+Next: `runtime.executor.collective`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from runtime.graph.plan import (
+    Address,
+    Layout,
+    NativeRow,
+    Plan,
+    Row,
+    Span,
+    Tensor,
+    UpdateRow,
+)
+
+HYPER_LIMIT = 16  # scalars that a rule may have
+_NATIVE_RULES = ("sgd",)
+_NANOSECONDS_PER_ELEMENT = 0.5
+
+
+def plan_update(
+    rule: str,
+    layout: Layout,
+    names: Sequence[str],
+    *,
+    states: Sequence[str] = (),
+    hyper: int,
+    devices: int = 1,
+    part: int = 0,
+    parts: int = 1,
+    native: bool = False,
+    fixed_ones: Collection[str] = (),
+) -> Plan:
+    """Plan one device's part of an update.
+
+    Segments: `parameter`, `gradient.<d>` for each device and `state.<name>` all have
+    the parameters' layout; `hyper` holds one float64 tensor (names, hyper) that is
+    written before each launch of section "update".
+
+    Args:
+        rule: Name in `runtime.ops.update`.
+        layout: The parameters' layout.
+        names: Parameters to update, in the order of the rows of `hyper`.
+        states: Names of the optimizer's states.
+        hyper: Scalars per parameter.
+        devices: How many gradients are summed.
+        part, parts: Which share of all elements this plan covers.
+        native: Use native kernels where there are some.
+        fixed_ones: Parameters that enter the update as 1 (BatchNorm's fixed gamma).
+    """
+    tensors = [layout.tensors[name] for name in names]
+    hyper_layout = Layout.pack("hyper", [("hyper", (len(names), hyper), "float64")])
+    total = sum(tensor.size for tensor in tensors)
+    first, last = total * part // parts, total * (part + 1) // parts
+    rows: list[Row] = []
+    position = 0
+    for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
+        begin = min(max(first - position, 0), tensor.size)
+        end = min(max(last - position, 0), tensor.size)
+        position += tensor.size
+        if begin == end:
+            continue
+        base = hyper_layout.tensors["hyper"].address.offset + 8 * hyper * i
+        row = UpdateRow(
+            rule,
+            name,
+            _piece(tensor, "parameter", begin, end),
+            tuple(
+                _piece(tensor, f"gradient.{device}", begin, end)
+                for device in range(devices)
+            ),
+            tuple(_piece(tensor, f"state.{state}", begin, end) for state in states),
+            Tensor(Address("hyper", base), (hyper,), "float64"),
+            reset=name in fixed_ones,
+        )
+        if native and rule in _NATIVE_RULES and tensor.dtype == "float32":
+            rows.extend(_native(row))
+        else:
+            rows.append(row)
+    gradients = [f"gradient.{device}" for device in range(devices)]
+    flat = ["parameter", *gradients, *(f"state.{state}" for state in states)]
+    return Plan(
+        segments={
+            **{segment: layout.nbytes for segment in flat},
+            "hyper": hyper_layout.nbytes,
+        },
+        tensors={
+            **{
+                segment: {name: layout.rename(segment).tensors[name] for name in names}
+                for segment in flat
+            },
+            "hyper": hyper_layout.tensors,
+        },
+        sections={"update": tuple(rows)},
+        slotted=(),
+        zeroed=tuple(f"state.{state}" for state in states),
+    )
+
+
+def _piece(tensor: Tensor, segment: str, begin: int, end: int) -> Tensor:
+    itemsize = tensor.nbytes // tensor.size
+    offset = tensor.address.offset + begin * itemsize
+    return Tensor(Address(segment, offset), (end - begin,), tensor.dtype)
+
+
+def _native(row: UpdateRow) -> list[NativeRow]:
+    weight, size = row.weight.address, row.weight.size
+    span = Span(weight.segment, weight.offset, weight.offset + row.weight.nbytes)
+    rows = []
+    if row.reset:
+        rows.append(
+            NativeRow(
+                "set_value",
+                row.node,
+                {"y": weight, "count": size, "value": 1.0},
+                reads=(),
+                writes=(span,),
+                cost=0.1,
+            )
+        )
+    states = [state.address for state in row.states]
+    rows.append(
+        NativeRow(
+            row.rule,
+            row.node,
+            {
+                "weight": weight,
+                "momentum_state": states[0] if states else 0,
+                "gradients": tuple(gradient.address for gradient in row.gradients),
+                "devices": len(row.gradients),
+                "begin": 0,
+                "end": size,
+                "hyper": row.hyper.address,
+            },
+            reads=row.reads,
+            writes=row.writes,
+            cost=0.1 + size * _NANOSECONDS_PER_ELEMENT * 1e-3,
+        )
+    )
+    return rows
