@@ -1,12 +1,27 @@
-"""The scope that owns device threads, background tasks and modules."""
+"""The scope that owns device threads, background tasks and modules.
+
+Everything that outlives a call belongs to a runtime: one thread per device, started on
+first use, and the tasks of prefetching iterators. When the scope ends, modules are
+closed first, newest first, then tasks are cancelled, then the threads end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Protocol
 
+import structlog
+import trio
+
+from runtime.actors.actor import DeviceActor
+from runtime.actors.blas import single_threaded_blas
+from runtime.actors.device_thread import Observer
 from runtime.context import DeviceId
+from runtime.errors import ClosedError
+
+_current: ContextVar[Runtime | None] = ContextVar("asyncmod_runtime", default=None)
 
 
 class Closable(Protocol):
@@ -16,39 +31,137 @@ class Closable(Protocol):
 
 
 class Runtime:
-    """Owns one actor per device, and closes everything when its scope ends."""
+    """Owns one actor per device, and closes everything when its scope ends.
+
+    Made by `open_runtime`. All methods belong to the Trio thread.
+
+    Attributes:
+        closed: Whether its scope has ended.
+        last_yield: When work on the Trio thread last gave way to other tasks, by
+            `time.perf_counter`; for those who run plans inline.
+    """
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.closed = False
+        self.last_yield = 0.0
+        self._nursery = nursery
+        self._actors: dict[DeviceId, DeviceActor] = {}
+        self._owned: dict[int, Closable] = {}
+        self._observe: Observer | None = None
 
     def register(self, owned: Closable) -> None:
         """Close `owned` with the runtime, newest first."""
-        raise NotImplementedError
+        self._check_open()
+        self._owned[id(owned)] = owned
 
     def unregister(self, owned: Closable) -> None:
         """Forget something that was closed by itself; unknown things are ignored."""
-        raise NotImplementedError
+        self._owned.pop(id(owned), None)
 
     def start_soon(
-        self, function: Callable[..., Awaitable[object]], *args: Any, name: str = ""
+        self,
+        function: Callable[..., Awaitable[object]],
+        *args: Any,
+        name: str | None = None,
     ) -> None:
-        """Run a background task that ends with the runtime at the latest."""
-        raise NotImplementedError
+        """Run a background task that ends with the runtime at the latest.
 
-    def actor(self, device_id: DeviceId) -> Any:
+        An exception that escapes from it ends the runtime's scope and is raised there.
+        """
+        self._check_open()
+        self._nursery.start_soon(function, *args, name=name)
+
+    def actor(self, device_id: DeviceId) -> DeviceActor:
         """The device's actor; its thread starts on first use."""
-        raise NotImplementedError
+        self._check_open()
+        actor = self._actors.get(device_id)
+        if actor is None:
+            actor = self._actors[device_id] = DeviceActor(device_id, self._observe)
+        return actor
+
+    def observe(self, observer: Observer | None) -> None:
+        """Tell `observer` of every command on every device thread; None ends it."""
+        self._observe = observer
+        for actor in self._actors.values():
+            actor.thread.observe = observer
+
+    async def aclose(self, deadline: float) -> None:
+        """Close modules, tasks and threads; called by `open_runtime`.
+
+        Returns after `deadline` seconds at the latest. What blocks a device thread
+        then is named in a log line, and the thread is left to itself.
+        """
+        if self.closed:
+            return
+        with trio.move_on_after(deadline, shield=True):
+            while self._owned:
+                _, owned = self._owned.popitem()
+                await self._close(owned)
+        self.closed = True
+        self._nursery.cancel_scope.cancel()
+        threads = [actor.thread for actor in self._actors.values()]
+        for thread in threads:
+            thread.stop()
+        # Idle threads end at once, also when the deadline has passed.
+        with trio.move_on_after(0.1 if self._owned else deadline, shield=True):
+            for thread in threads:
+                await thread.join()
+        blocking = [text for thread in threads if (text := thread.running)]
+        if blocking:
+            log = structlog.get_logger("asyncmod")
+            log.warning(
+                "closed without waiting any longer for device threads that still run "
+                + ", ".join(blocking)
+            )
+
+    async def _close(self, owned: Closable) -> None:
+        try:
+            await owned.aclose()
+        except Exception:
+            log = structlog.get_logger("asyncmod")
+            log.exception(f"closing {owned!r} failed")
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise ClosedError(
+                "the runtime is closed; use modules inside its `async with` block"
+            )
 
 
 @asynccontextmanager
 async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
     """Open a runtime for the body of an `async with`.
 
+    While any runtime is open, BLAS runs single-threaded in this process (devices bring
+    their own threads). An exception of the body, or of one background task, comes out
+    bare, not in an exception group.
+
     Args:
         deadline: Seconds that closing may take; what still blocks then is named in a
             log line and left to itself.
     """
-    raise NotImplementedError
-    yield
+    error: BaseException | None = None
+    with single_threaded_blas():
+        try:
+            async with trio.open_nursery() as nursery:
+                runtime = Runtime(nursery)
+                token = _current.set(runtime)
+                try:
+                    yield runtime
+                except BaseException as raised:
+                    error = raised
+                finally:
+                    _current.reset(token)
+                    await runtime.aclose(deadline)
+        except BaseExceptionGroup as group:
+            tasks_failed = error is None or isinstance(error, trio.Cancelled)
+            if tasks_failed and len(group.exceptions) == 1:
+                raise group.exceptions[0] from None
+            raise
+    if error is not None:
+        raise error
 
 
 def current_runtime() -> Runtime | None:
     """The innermost runtime that is open around the running task."""
-    raise NotImplementedError
+    return _current.get()
