@@ -93,7 +93,7 @@ class Runtime:
         """
         if self.closed:
             return
-        with trio.move_on_after(deadline, shield=True):
+        with trio.move_on_after(deadline, shield=True) as closing:
             while self._owned:
                 _, owned = self._owned.popitem()
                 await self._close(owned)
@@ -103,7 +103,8 @@ class Runtime:
         for thread in threads:
             thread.stop()
         # Idle threads end at once, also when the deadline has passed.
-        with trio.move_on_after(0.1 if self._owned else deadline, shield=True):
+        grace = 0.1 if closing.cancelled_caught else deadline
+        with trio.move_on_after(grace, shield=True):
             for thread in threads:
                 await thread.join()
         blocking = [text for thread in threads if (text := thread.running)]
@@ -140,7 +141,7 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
         deadline: Seconds that closing may take; what still blocks then is named in a
             log line and left to itself.
     """
-    error: BaseException | None = None
+    failures: list[BaseException] = []
     with single_threaded_blas():
         try:
             async with trio.open_nursery() as nursery:
@@ -148,18 +149,19 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
                 token = _current.set(runtime)
                 try:
                     yield runtime
-                except BaseException as raised:
-                    error = raised
+                except BaseException as error:
+                    failures.append(error)
                 finally:
                     _current.reset(token)
                     await runtime.aclose(deadline)
         except BaseExceptionGroup as group:
-            tasks_failed = error is None or isinstance(error, trio.Cancelled)
-            if tasks_failed and len(group.exceptions) == 1:
-                raise group.exceptions[0] from None
-            raise
-    if error is not None:
-        raise error
+            # A task failed; that the body was cancelled for it is no news.
+            failures = [e for e in failures if not isinstance(e, trio.Cancelled)]
+            failures += group.exceptions
+    if len(failures) > 1:
+        raise BaseExceptionGroup("a runtime's body and its tasks failed", failures)
+    for failure in failures:
+        raise failure
 
 
 def current_runtime() -> Runtime | None:

@@ -1,0 +1,45 @@
+"""A device actor: one device, alive on its own thread."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from runtime.actors.command import Command
+from runtime.actors.device_thread import DeviceThread, Observer
+from runtime.context import DeviceId
+
+
+class DeviceActor:
+    """The thread of a device, and whatever object drives the device.
+
+    Attributes:
+        device_id: Which device.
+        thread: Its thread.
+    """
+
+    def __init__(self, device_id: DeviceId, observe: Observer | None = None) -> None:
+        self.device_id = device_id
+        self.thread = DeviceThread(str(device_id), observe)
+        self._device: Any = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running on the device."""
+        return self.thread.idle
+
+    def device(self, make: Callable[[DeviceId], Any]) -> Any:
+        """The device, made by the first call; on the device's thread only."""
+        if self._device is None:
+            self._device = make(self.device_id)
+        return self._device
+
+
+def send(command: Command[Any], actors: Sequence[DeviceActor]) -> None:
+    """Enqueue a command on all its actors.
+
+    Nothing else can come between, so that all actors see all commands in one order: no
+    two commands can wait for each other at barriers.
+    """
+    for index, actor in enumerate(actors):
+        actor.thread.put(command, index)

@@ -1,0 +1,181 @@
+"""A command: work for one or several device threads, begun on all or on none.
+
+The command is one object in the mailboxes of all its threads. The first thread that
+reaches it begins it for all of them; before that it can be withdrawn, from all of them.
+Once begun it runs to its end everywhere, and the task that waits for it waits for that.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from typing import Any, Generic, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+
+class State(Enum):
+    QUEUED = auto()
+    BEGUN = auto()
+    WITHDRAWN = auto()
+
+
+class Command(Generic[T]):
+    """One job per thread, and what became of them.
+
+    Attributes:
+        label: What it does, for traces and for the list of what blocks a close.
+        places: Names of the devices, one per job.
+        finished: Whether all jobs have ended; changes on the Trio thread only.
+        errors: What each job raised, or None.
+    """
+
+    __slots__ = (
+        "_jobs",
+        "_left",
+        "_lock",
+        "_on_finish",
+        "_on_withdraw",
+        "_results",
+        "_state",
+        "_task",
+        "_token",
+        "errors",
+        "finished",
+        "label",
+        "places",
+    )
+
+    def __init__(
+        self,
+        label: str,
+        jobs: Sequence[Callable[[], T]],
+        places: Sequence[str],
+        *,
+        on_finish: Callable[[], None] | None = None,
+        on_withdraw: Callable[[], None] | None = None,
+    ) -> None:
+        """Make a command; must be called from Trio.
+
+        Args:
+            label: What it does.
+            jobs: What each thread is to run.
+            places: Names of the devices.
+            on_finish: Called on the Trio thread when all jobs have ended.
+            on_withdraw: Called on the Trio thread while the command is being
+                withdrawn, when no thread can have passed it yet.
+        """
+        self.label = label
+        self.places = places
+        self.finished = False
+        self.errors: list[BaseException | None] = [None] * len(jobs)
+        self._jobs = jobs
+        self._results: list[Any] = [None] * len(jobs)
+        self._left = len(jobs)
+        self._lock = threading.Lock()
+        self._state = State.QUEUED
+        self._on_finish = on_finish
+        self._on_withdraw = on_withdraw
+        self._task: trio.lowlevel.Task | None = None
+        self._token = trio.lowlevel.current_trio_token()
+
+    # On a device thread -----------------------------------------------------------
+
+    def begin(self) -> bool:
+        """Begin for all threads; False if the command was withdrawn."""
+        with self._lock:
+            if self._state is State.WITHDRAWN:
+                return False
+            self._state = State.BEGUN
+            return True
+
+    def run(self, index: int) -> bool:
+        """Run one thread's job; True if it was the last to end."""
+        try:
+            self._results[index] = self._jobs[index]()
+        except BaseException as error:
+            self.errors[index] = error
+        with self._lock:
+            self._left -= 1
+            return self._left == 0
+
+    def announce(self) -> None:
+        """Tell Trio that all jobs have ended."""
+        try:
+            self._token.run_sync_soon(self._finish)
+        except trio.RunFinishedError:
+            pass  # nobody is left who could wait
+
+    # On the Trio thread -----------------------------------------------------------
+
+    @property
+    def withdrawn(self) -> bool:
+        return self._state is State.WITHDRAWN
+
+    def withdraw(self) -> bool:
+        """Take the command back from all threads; False if one has begun it."""
+        with self._lock:
+            if self._state is not State.QUEUED:
+                return self._state is State.WITHDRAWN
+            if self._on_withdraw is not None:
+                self._on_withdraw()
+            self._state = State.WITHDRAWN
+            return True
+
+    async def wait(self) -> None:
+        """Return when all jobs have ended, whatever came of them.
+
+        Only one task may wait. Cancellation withdraws the command; if it has begun
+        already, the call waits for its end and returns normally.
+        """
+        if self.finished or self.withdrawn:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            return
+        self._task = trio.lowlevel.current_task()
+
+        def abort(raise_cancel: Any) -> trio.lowlevel.Abort:
+            if self.withdraw():
+                self._task = None
+                return trio.lowlevel.Abort.SUCCEEDED
+            return trio.lowlevel.Abort.FAILED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def results(self) -> list[T]:
+        """What the jobs returned.
+
+        Raises:
+            BaseException: what the job of the lowest index raised; what others raised
+                stands in its notes.
+        """
+        error = first_error(self.errors, self.places)
+        if error is not None:
+            raise error
+        return self._results
+
+    def _finish(self) -> None:
+        self.finished = True
+        if self._on_finish is not None:
+            self._on_finish()
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+
+def first_error(
+    errors: Sequence[BaseException | None], places: Sequence[str]
+) -> BaseException | None:
+    """The first error, with its device and the other devices' errors as notes."""
+    failed = [(p, e) for p, e in zip(places, errors, strict=True) if e is not None]
+    if not failed:
+        return None
+    place, error = failed[0]
+    error.add_note(f"on {place}")
+    for place, other in failed[1:]:
+        words = [f"also on {place}: {type(other).__name__}: {other}"]
+        words += getattr(other, "__notes__", [])
+        error.add_note("; ".join(words))
+    return error

@@ -1,0 +1,96 @@
+"""One OS thread with a mailbox: where the commands of one device run, in order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Literal
+
+import trio
+
+from runtime.actors.command import Command
+
+Event = Literal["queued", "reached", "began", "ended"]
+# Told of each event with the thread's name and the command: "queued" on the Trio thread,
+# the others on the device thread; "reached" comes before a command can be begun.
+Observer = Callable[[Event, str, Command[Any]], None]
+
+
+class DeviceThread:
+    """Runs the commands of its mailbox one after another; started once.
+
+    Attributes:
+        name: The device's name, and the thread's.
+        observe: Told what happens, for traces and tests.
+    """
+
+    def __init__(self, name: str, observe: Observer | None = None) -> None:
+        self.name = name
+        self.observe = observe
+        self._mailbox: SimpleQueue[tuple[Command[Any], int] | None] = SimpleQueue()
+        # Counted by the Trio thread and by the device thread; equal when idle.
+        self._queued = 0
+        self._passed = 0
+        self._running: tuple[str, float] | None = None
+        self._token = trio.lowlevel.current_trio_token()
+        self._stopped = trio.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is queued or running; exact on the Trio thread."""
+        return self._queued == self._passed
+
+    @property
+    def running(self) -> str | None:
+        """What runs now and since when, in words."""
+        running = self._running
+        if running is None:
+            return None
+        label, since = running
+        return f"`{label}` on {self.name} for {time.monotonic() - since:.1f} s"
+
+    def put(self, command: Command[Any], index: int) -> None:
+        """Enqueue job `index` of a command."""
+        self._queued += 1
+        self._mailbox.put((command, index))
+        if self.observe is not None:
+            self.observe("queued", self.name, command)
+
+    def stop(self) -> None:
+        """End the thread after all that is queued; see `join`."""
+        self._mailbox.put(None)
+
+    async def join(self) -> None:
+        """Wait for the thread's end."""
+        await self._stopped.wait()
+        self._thread.join()  # it has nothing left to do but to return
+
+    def _run(self) -> None:
+        while (item := self._mailbox.get()) is not None:
+            self._execute(*item)
+            del item  # it may hold large arrays, and the next one may be long in coming
+        try:
+            self._token.run_sync_soon(self._stopped.set)
+        except trio.RunFinishedError:
+            pass  # nobody is left who could wait
+
+    def _execute(self, command: Command[Any], index: int) -> None:
+        observe = self.observe
+        if observe is not None:
+            observe("reached", self.name, command)
+        last = False
+        if command.begin():
+            self._running = command.label, time.monotonic()
+            if observe is not None:
+                observe("began", self.name, command)
+            last = command.run(index)
+            if observe is not None:
+                observe("ended", self.name, command)
+            self._running = None
+        self._passed += 1
+        if last:
+            command.announce()
