@@ -28,8 +28,7 @@ from runtime.ops.softmax import softmax
 class SoftmaxOutput:
     """Attributes of SoftmaxOutput.
 
-    The head's own gradient is ignored unless `out_grad`. By default the loss is a sum
-    over the batch.
+    The head's own gradient is ignored. By default the loss is a sum over the batch.
 
     Attributes:
         grad_scale: Factor of the gradient.
@@ -40,7 +39,8 @@ class SoftmaxOutput:
             batch.
         normalization: Divide the gradient by 1, by the number of labels (rows of the
             batch for `multi_output`), or by that of labels other than `ignore_label`.
-        out_grad: Multiply by the gradient of the output.
+        out_grad: Multiply the gradient by the output. It was meant to be the output's
+            gradient, but MXNet 1.9.1 multiplies by the probabilities, and so do we.
         smooth_alpha: Label smoothing; not applied with `multi_output`.
     """
 
@@ -114,7 +114,7 @@ def _backward(
         grad = _cross_entropy_slope(p, _rows(p, output).astype(wide), label)
         grad = grad.reshape(output.shape)
     if p.out_grad:
-        grad *= grads_out[0]
+        grad *= output
     grads_in[0][...] = grad
 
 
@@ -157,6 +157,6 @@ register(
         forward=_forward,
         backward=_backward,
         saved=Saved(inputs=(1,), outputs=(0,)),
-        is_loss=lambda p: not p.out_grad,
+        is_loss=True,
     )
 )
