@@ -50,7 +50,7 @@ def philox(counter: tuple[ArrayLike, ...], key: tuple[int, int]) -> Words:
 
 
 @dataclass(frozen=True, slots=True)
-class Philox:
+class PhiloxSource:
     """The numbers of one node in one step, for one slice of the batch.
 
     Row r of the whole batch is made of the blocks with counters (0, r, node, step),

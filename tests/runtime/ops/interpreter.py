@@ -20,7 +20,7 @@ from runtime.graph.attributes import parse
 from runtime.graph.infer import infer
 from runtime.graph.ir import Entry, Graph, Node
 from runtime.graph.registry import Array, Mode
-from runtime.ops.random import Philox
+from runtime.ops.random import PhiloxSource
 
 
 def node(name: str, operator: str, inputs: list[Entry], **attributes: str) -> Node:
@@ -68,7 +68,7 @@ def forward(
         {name: array.dtype for name, array in variables.items()},
     )
     modes = {
-        n: Mode(is_train, Philox(seed, position, step=0))
+        n: Mode(is_train, PhiloxSource(seed, position, step=0))
         for position, n in enumerate(graph.nodes)
     }
     run = Pass(graph, modes, {})
