@@ -94,9 +94,8 @@ class Progress:
         now = time.perf_counter()
         [(name, value)] = param.eval_metric.get_name_value()
         rate = self.images / (now - self.begin)
-        print(
-            f"epoch {param.epoch:2d}  {rate:7.0f} samples/s  validation {name} {value:.4f}"
-        )
+        speed = f"{rate:7.0f} samples/s"
+        print(f"epoch {param.epoch:2d}  {speed}  validation {name} {value:.4f}")
         self.begin = now
 
 
@@ -124,7 +123,7 @@ async def main() -> int:
                 "lr_scheduler": schedule,
             },
             initializer=mx.init.Xavier(),
-            eval_end_callback=Progress(len(shifted.order)),
+            eval_end_callback=Progress(len(shifted.order) // BATCH_SIZE * BATCH_SIZE),
         )
         [(_, accuracy)] = await mod.score(test, "acc")
     print(f"test accuracy {accuracy:.4f} (goal: {GOAL})")
