@@ -89,6 +89,12 @@ class Image:
         return -(-self.shape[1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
 
     @property
+    def is_dense(self) -> bool:
+        """Whether this is the row-major array too: one pixel, no padding, no halo."""
+        single = self.shape[2:] == (1, 1) and self.halo == (0, 0)
+        return single and self.pixel == self.shape[1]
+
+    @property
     def row(self) -> int:
         return (self.shape[3] + 2 * self.halo[1]) * self.pixel
 
@@ -238,6 +244,7 @@ class Builder:
         self.halo: dict[Entry, tuple[int, int]] = {}
         self.gradient_halo: dict[Entry, tuple[int, int]] = {}
         self._forms: dict[Entry, dict[type, Form]] = {}
+        self._saved: dict[tuple[Node, str], Buffer] = {}
         self._next = {
             entry: self._placed(tensor, entry.name + ".next")
             for entry, tensor in auxiliary_next.items()
@@ -260,8 +267,12 @@ class Builder:
     def is_output(self, entry: Entry) -> bool:
         return entry in self._output_places
 
-    def new(self, name: str, nbytes: int, segment: str = "arena") -> Buffer:
-        return Buffer(name, nbytes, segment=segment)
+    def saved(self, node: Node, name: str, nbytes: int) -> Buffer:
+        """A buffer that the forward of a node leaves for its backward."""
+        key = (node, name)
+        if key not in self._saved:
+            self._saved[key] = Buffer(f"{node.name}.{name}", nbytes)
+        return self._saved[key]
 
     def new_dense(self, name: str, shape: Shape, dtype: str) -> Dense:
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
@@ -272,8 +283,7 @@ class Builder:
     ) -> Image:
         image = Image(Buffer(name, 0), shape, halo)
         image.buffer.nbytes = 4 * shape[0] * image.image
-        padded = shape[1] % CHANNEL_BLOCK != 0
-        if halo != (0, 0) or padded:
+        if halo != (0, 0):
             image.buffer.geometry = (*shape, *halo)
         return image
 
@@ -293,6 +303,9 @@ class Builder:
         if Dense not in forms:
             image = forms[Image]
             assert isinstance(image, Image)
+            if image.is_dense and not self.is_output(entry):
+                forms[Dense] = Dense(image.buffer, image.shape, "float32")
+                return self.dense(entry)
             target = self.output(entry)
             self._converter().from_image(self, image, target, entry.node.name)
             forms[Dense] = target
@@ -306,6 +319,10 @@ class Builder:
         if Image not in forms:
             source = forms[Dense]
             assert isinstance(source, Dense)
+            alias = Image(source.buffer, source.shape)
+            if alias.is_dense and self.halo.get(entry, (0, 0)) == (0, 0):
+                forms[Image] = alias
+                return alias
             target = self.output_image(entry)
             self._converter().to_image(self, source, target, entry.node.name)
             forms[Image] = target
@@ -348,9 +365,10 @@ class Builder:
         writes: tuple[str, ...],
         cost: float,
         section: Section | None = None,
+        /,
         **operands: Operand,
     ) -> NativeDraft:
-        """Emit one native row."""
+        """Emit one native row; `writes` names the operands that it writes."""
         draft = NativeDraft(kernel, node, operands, writes, cost)
         self.emit(draft, section)
         return draft

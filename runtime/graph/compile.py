@@ -36,7 +36,6 @@ from runtime.graph.plan import (
     Section,
     Span,
     Tensor,
-    round_up,
 )
 
 GradientRequest = Literal["write", "add", "null"]
@@ -314,8 +313,8 @@ def _row(draft: Draft, placement: Placement) -> Row:
         )
 
     def address(at: At) -> Address:
-        segment, offset = placement.addresses[at.buffer]
-        return Address(segment, offset + at.offset)
+        base = placement.addresses[at.buffer]
+        return Address(base.segment, base.offset + at.offset)
 
     def operand(value: Operand) -> Address | tuple[Address, ...] | int | float:
         if isinstance(value, At):
@@ -325,8 +324,8 @@ def _row(draft: Draft, placement: Placement) -> Row:
         return value
 
     def span(buffer: Buffer) -> Span:
-        segment, offset = placement.addresses[buffer]
-        return Span(segment, offset, offset + round_up(buffer.nbytes, 4))
+        base = placement.addresses[buffer]
+        return Span(base.segment, base.offset, base.offset + buffer.nbytes)
 
     written = [
         at.buffer for name in draft.writes if isinstance(at := draft.operands[name], At)

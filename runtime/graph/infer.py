@@ -106,7 +106,7 @@ def infer_dtypes(
         if dtype is None and dtypes[entry] is None:
             dtypes[entry] = _DEFAULT_DTYPE
             _settle(graph, dtypes, _apply_dtype_rule)
-    return {entry: dtype or _DEFAULT_DTYPE for entry, dtype in dtypes.items()}
+    return {entry: dtype for entry, dtype in dtypes.items() if dtype is not None}
 
 
 def infer(
@@ -191,13 +191,18 @@ def _settle(graph: Graph, facts: dict[Entry, Any], rule: _Rule) -> None:
             refined = [*refined_in, *refined_out]
             for entry, old, new in zip(places, before, refined, strict=True):
                 # An entry may stand at several inputs, so look again before writing.
-                if new != old:
-                    current = facts[entry]
-                    merged = new if current == old else _merge(node, current, new)
-                    if merged != current:
-                        facts[entry] = merged
-                        changed = True
+                if not _equal(new, old):
+                    merged = _merge(node, facts[entry], new)
+                    changed |= not _equal(merged, facts[entry])
+                    facts[entry] = merged
         nodes.reverse()
+
+
+def _equal(first: Any, second: Any) -> bool:
+    # NumPy takes None for float64 when it compares dtypes.
+    if first is None or second is None:
+        return first is second
+    return bool(first == second)
 
 
 def _merge(node: Node, first: Any, second: Any) -> Any:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 
@@ -26,7 +26,8 @@ ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 Section = Literal["pack", "forward", "backward", "commit", "predict", "update"]
 
 
-class Address(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Address:
     """A place in a segment, in bytes."""
 
     segment: str

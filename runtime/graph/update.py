@@ -89,7 +89,7 @@ def plan_update(
     flat = ["parameter", *gradients, *(f"state.{state}" for state in states)]
     return Plan(
         segments={
-            **{segment: layout.nbytes for segment in flat},
+            **dict.fromkeys(flat, layout.nbytes),
             "hyper": hyper_layout.nbytes,
         },
         tensors={

@@ -1,0 +1,5 @@
+"""The CPU device: native kernels where there are some, NumPy definitions elsewhere.
+
+`select` covers a graph with steps, one file per family says how a step becomes rows of
+`runtime.kernels.cpu`, `device` runs them.
+"""

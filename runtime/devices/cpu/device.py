@@ -1,0 +1,123 @@
+"""The CPU device: runs of native rows are one call into the plan VM.
+
+Next: `runtime.kernels.cpu.vm`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.devices.contract import Segment, StepKey
+from runtime.devices.cpu.native import CpuNative
+from runtime.devices.host import Bound, HostProgram, Run
+from runtime.graph.build import Native
+from runtime.graph.plan import Address, NativeRow, Plan, Row, Section
+from runtime.kernels.cpu.library import Library, load
+from runtime.kernels.cpu.table import encode
+
+INLINE_MICROSECONDS = 50.0
+
+
+class CpuProgram(HostProgram):
+    """Host memory, native rows in tables, definition rows in between."""
+
+    def __init__(
+        self,
+        device: str,
+        plan: Plan,
+        shared: Mapping[str, Segment] | None,
+        slots: int,
+        library: Library,
+    ) -> None:
+        self._library = library
+        self._keep: list[NDArray[np.int64]] = []
+        super().__init__(device, plan, shared, slots)
+        self._native_only = plan.all_native
+        sections: tuple[Section, ...] = tuple(plan.sections)
+        self.inline = self._native_only and plan.cost(*sections) < INLINE_MICROSECONDS
+
+    def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
+        bound: list[Bound] = []
+        run: list[NativeRow] = []
+        others: list[Row] = []
+        for row in rows:
+            if isinstance(row, NativeRow):
+                bound += super().bind(others, slot)
+                others = []
+                run.append(row)
+            else:
+                bound += self._bind_native(run, slot)
+                run = []
+                others.append(row)
+        return [*bound, *self._bind_native(run, slot), *super().bind(others, slot)]
+
+    def _bind_native(self, rows: Sequence[NativeRow], slot: int) -> list[Bound]:
+        if not rows:
+            return []
+        table = np.stack([self._encode(row, slot) for row in rows])
+        self._keep.append(table)
+        reads = tuple(span for row in rows for span in row.reads)
+        writes = tuple(span for row in rows for span in row.writes)
+        return [Bound(_call(self._library, table), reads, writes)]
+
+    def _encode(self, row: NativeRow, slot: int) -> NDArray[np.int64]:
+        values: dict[str, int | float] = {}
+        for name, operand in row.operands.items():
+            if isinstance(operand, Address):
+                values[name] = self.pointer(operand, slot)
+            elif isinstance(operand, tuple):
+                pointers = [self.pointer(address, slot) for address in operand]
+                table = np.array(pointers, np.int64)
+                self._keep.append(table)
+                values[name] = table.ctypes.data
+            else:
+                values[name] = operand
+        words = encode(row.kernel, values)
+        words[0] = self._library.address(row.kernel)
+        return words
+
+    def _run(self, section: Section, slot: int, key: StepKey) -> None:
+        if not self._native_only:
+            super()._run(section, slot, key)
+            return
+        for bound in self._sections[slot].get(section, ()):
+            bound.run(key)
+
+    def close(self) -> None:
+        super().close()
+        self._keep = []
+
+
+def _call(library: Library, table: NDArray[np.int64]) -> Run:
+    run, address, rows = library.run, table.ctypes.data, len(table)
+    return lambda key: run(address, rows)
+
+
+@dataclass(frozen=True)
+class CpuDevice:
+    """`mx.cpu(i)`: one thread of this machine."""
+
+    name: str = "cpu(0)"
+    memory_space: str = "host"
+
+    @cached_property
+    def _library(self) -> Library:
+        return load()
+
+    @cached_property
+    def native(self) -> Native | None:
+        """None without Numba: then the definitions run everything, slower."""
+        return CpuNative() if self._library.available else None
+
+    def compile(
+        self,
+        plan: Plan,
+        shared: Mapping[str, Segment] | None = None,
+        slots: int = 1,
+    ) -> CpuProgram:
+        return CpuProgram(self.name, plan, shared, slots, self._library)

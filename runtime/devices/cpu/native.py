@@ -1,0 +1,66 @@
+"""What the CPU device offers to the compiler: steps, and conversions between forms."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runtime.devices.cpu import cost
+from runtime.devices.cpu.elementwise import elementwise
+from runtime.devices.cpu.select import Selection
+from runtime.graph.build import Builder, Dense, Form, Image, Step
+
+
+class CpuNative:
+    """See `runtime.graph.build.Native`."""
+
+    def select(self, b: Builder) -> Sequence[Step]:
+        return Selection(b).steps()
+
+    def to_image(self, b: Builder, source: Dense, target: Image, node: str) -> None:
+        images, channels, height, width = target.shape
+        b.kernel(
+            "to_image",
+            node,
+            ("y",),
+            cost.floats(2 * images * target.image),
+            x=source.at,
+            **target.fields("y"),
+            images=images,
+            channels=channels,
+            height=height,
+            width=width,
+        )
+
+    def from_image(self, b: Builder, source: Image, target: Dense, node: str) -> None:
+        images, channels, height, width = source.shape
+        b.kernel(
+            "from_image",
+            node,
+            ("y",),
+            cost.floats(2 * images * source.image),
+            **source.fields("x"),
+            y=target.at,
+            images=images,
+            channels=channels,
+            height=height,
+            width=width,
+        )
+
+    def add(self, b: Builder, a: Form, c: Form, target: Form, node: str) -> bool:
+        if not _alike(a, c, target):
+            return False
+        elementwise(b, "add", node, "y", {"a": a, "b": c, "y": target})
+        return True
+
+    def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool:
+        if not _alike(source, target):
+            return False
+        elementwise(b, "copy", node, "y", {"x": source, "y": target})
+        return True
+
+
+def _alike(*forms: Form) -> bool:
+    """Whether all are images, or all dense float32."""
+    if all(isinstance(form, Image) for form in forms):
+        return True
+    return all(isinstance(form, Dense) and form.dtype == "float32" for form in forms)

@@ -1,0 +1,211 @@
+"""Covering a graph with steps: which nodes run natively, and which are fused.
+
+Fusions, each only where the value in between has one reader and is no output:
+FullyConnected or Convolution + Activation; Activation + max Pooling (in this order in
+the graph, swapped in the kernel); BatchNorm (+ elementwise sum) (+ Activation); and a
+Convolution takes along the sums that a BatchNorm behind it needs.
+
+Next: `runtime.devices.cpu.dense` and its neighbors for the rows of each step.
+"""
+
+from __future__ import annotations
+
+import math
+
+from runtime.devices.cpu.batch_norm import BatchNormStep
+from runtime.devices.cpu.convolution import ConvolutionStep, Statistics
+from runtime.devices.cpu.dense import DenseStep, Masked
+from runtime.devices.cpu.elementwise import ActivationStep, AddStep
+from runtime.devices.cpu.pooling import PoolStep
+from runtime.devices.cpu.softmax import SoftmaxStep
+from runtime.graph.build import Builder, Step
+from runtime.graph.definition import DefinitionStep
+from runtime.graph.ir import Entry, Node
+
+_LARGEST_INDEX = 255  # max pooling keeps positions in a byte
+
+
+class Selection:
+    """The cover of one graph."""
+
+    def __init__(self, b: Builder) -> None:
+        self._b = b
+        self._readers: dict[Entry, list[Node]] = {}
+        for node in b.graph.nodes:
+            for entry in node.inputs:
+                self._readers.setdefault(entry, []).append(node)
+        self._absorbed: set[Node] = set()
+        self._masked = Masked()
+
+    def steps(self) -> list[Step]:
+        """All steps, in the order of their last nodes."""
+        roots: dict[Node, Step] = {}
+        for node in self._b.graph.nodes:
+            if node.operator is None:
+                continue
+            step = self._fused(node)
+            if step is not None:
+                roots[node] = step
+                self._absorbed.update(n for n in step.nodes if n is not node)
+        steps: list[Step] = []
+        for node in self._b.graph.nodes:
+            if node.operator is None or node in self._absorbed:
+                continue
+            step = roots.get(node) or self._single(node) or DefinitionStep(node)
+            if isinstance(step, ConvolutionStep):
+                step.prepare(self._b)
+            steps.append(step)
+        return steps
+
+    def _fused(self, node: Node) -> Step | None:
+        if self._is(node, "Activation"):
+            return self._behind_activation(node)
+        if self._is(node, "Pooling") and self._can_pool(node):
+            source = self._only(node.inputs[0], "Activation")
+            if source is not None and node.attributes.pool_type == "max":
+                return PoolStep(node, source)
+        return None
+
+    def _behind_activation(self, node: Node) -> Step | None:
+        source = node.inputs[0]
+        if self._only_reader_is_max_pool(Entry(node)):
+            return None
+        layer = self._only(source, "FullyConnected")
+        if layer is not None and self._floats(layer):
+            return self._dense(layer, node)
+        layer = self._only(source, "Convolution")
+        if layer is not None and self._can_convolve(layer):
+            return ConvolutionStep(layer, node)
+        norm = self._only(source, "BatchNorm")
+        if norm is not None and self._can_normalize(norm):
+            return self._norm(norm, None, node)
+        addition = self._only(source, "elemwise_add")
+        if addition is not None and self._floats(addition):
+            for entry in reversed(addition.inputs):
+                norm = self._only(entry, "BatchNorm")
+                if norm is not None and self._can_normalize(norm):
+                    return self._norm(norm, addition, node)
+        return None
+
+    def _single(self, node: Node) -> Step | None:
+        if self._is(node, "FullyConnected") and self._floats(node):
+            return self._dense(node, None)
+        if self._is(node, "Convolution") and self._can_convolve(node):
+            return ConvolutionStep(node, statistics=self._statistics(Entry(node)))
+        if self._is(node, "Pooling") and self._can_pool(node):
+            return PoolStep(node)
+        if self._is(node, "BatchNorm") and self._can_normalize(node):
+            return self._norm(node, None, None)
+        if self._is(node, "SoftmaxOutput") and self._can_head(node):
+            return SoftmaxStep(node)
+        if self._is(node, "Activation") and self._floats(node):
+            return ActivationStep(node)
+        if self._is(node, "elemwise_add") and self._floats(node):
+            return AddStep(node)
+        return None
+
+    def _dense(self, layer: Node, activation: Node | None) -> DenseStep:
+        step = DenseStep(layer, activation, self._masked)
+        if activation is not None:
+            self._masked.activated[step.output] = activation
+        return step
+
+    def _norm(
+        self, norm: Node, addition: Node | None, activation: Node | None
+    ) -> BatchNormStep:
+        statistics = self._requested.get(norm.inputs[0])
+        return BatchNormStep(norm, addition, activation, statistics)
+
+    @property
+    def _requested(self) -> dict[Entry, Statistics]:
+        """Sums that convolutions take along, by the convolution's output."""
+        if not hasattr(self, "_sums"):
+            self._sums = {
+                node.inputs[0]: Statistics(node.inputs[3])
+                for node in self._b.graph.nodes
+                if self._b.is_train
+                and self._is(node, "BatchNorm")
+                and self._can_normalize(node)
+                and self._is(node.inputs[0].node, "Convolution")
+                and self._can_convolve(node.inputs[0].node)
+            }
+        return self._sums
+
+    def _statistics(self, output: Entry) -> Statistics | None:
+        return self._requested.get(output)
+
+    # Conditions ------------------------------------------------------------------
+
+    def _is(self, node: Node, operator: str) -> bool:
+        return node.operator is not None and node.operator.name == operator
+
+    def _only(self, entry: Entry, operator: str) -> Node | None:
+        """The node that makes a value, if nothing but the asking node sees it."""
+        private = len(self._readers.get(entry, ())) == 1
+        free = entry.node not in self._absorbed and entry.index == 0
+        if private and free and not self._b.is_output(entry):
+            return entry.node if self._is(entry.node, operator) else None
+        return None
+
+    def _only_reader_is_max_pool(self, entry: Entry) -> bool:
+        readers = self._readers.get(entry, [])
+        if len(readers) != 1 or self._b.is_output(entry):
+            return False
+        pool = readers[0]
+        if not self._is(pool, "Pooling") or not self._can_pool(pool):
+            return False
+        return bool(pool.attributes.pool_type == "max")
+
+    def _floats(self, node: Node) -> bool:
+        entries = (*node.inputs, Entry(node))
+        return all(
+            self._b.dtype(entry) == "float32" and math.prod(self._b.shape(entry))
+            for entry in entries
+        )
+
+    def _can_convolve(self, node: Node) -> bool:
+        p = node.attributes
+        stride, dilate = p.stride or (1, 1), p.dilate or (1, 1)
+        return (
+            len(p.kernel) == 2
+            and p.num_group == 1
+            and p.layout in (None, "NCHW")
+            and self._floats(node)
+            # The data gradient's taps are evenly spaced only then.
+            and (tuple(dilate) == (1, 1) or tuple(stride) == (1, 1))
+        )
+
+    def _can_pool(self, node: Node) -> bool:
+        p = node.attributes
+        shape = self._b.shape(node.inputs[0])
+        if len(shape) != 4 or not self._floats(node):
+            return False
+        if p.pool_type == "lp" or p.layout not in (None, "NCHW"):
+            return False
+        kernel = shape[2:] if p.global_pool else p.kernel
+        if p.pool_type == "max":
+            return math.prod(kernel) <= _LARGEST_INDEX
+        return True
+
+    def _can_normalize(self, node: Node) -> bool:
+        p = node.attributes
+        seen = (Entry(node, 1), Entry(node, 2))
+        return (
+            len(self._b.shape(node.inputs[0])) == 4
+            and p.axis == 1
+            and not (p.use_global_stats and self._b.is_train)
+            and not p.output_mean_var
+            and not any(e in self._readers or self._b.is_output(e) for e in seen)
+            and self._floats(node)
+        )
+
+    def _can_head(self, node: Node) -> bool:
+        p = node.attributes
+        data, label = (self._b.shape(entry) for entry in node.inputs)
+        return (
+            len(data) == 2
+            and label == data[:1]
+            and not p.out_grad
+            and not p.multi_output
+            and self._floats(node)
+        )
