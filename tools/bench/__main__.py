@@ -62,7 +62,7 @@ def main() -> int:
         for _ in range(arguments.rounds)
         for workload in arguments.workloads
         for library in libraries
-        for variant in library.variants
+        for variant in library.variants_for(arguments.threads)
     ]
     results = []
     failures = 0

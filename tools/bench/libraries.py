@@ -22,6 +22,7 @@ class Library:
         name: As in the results.
         script: What measures it, in this folder.
         variants: Each is measured; the best counts.
+        variants_of_one_thread: Measured besides where one thread may compute.
         requirements: What pip installs for it; empty for this project itself.
         newest_python: The newest Python that it runs on, None for any.
     """
@@ -29,8 +30,12 @@ class Library:
     name: str
     script: str
     variants: tuple[str, ...] = ("default",)
+    variants_of_one_thread: tuple[str, ...] = ()
     requirements: tuple[str, ...] = ()
     newest_python: tuple[int, int] | None = None
+
+    def variants_for(self, threads: int) -> tuple[str, ...]:
+        return self.variants + (self.variants_of_one_thread if threads == 1 else ())
 
     def prepare(self) -> Path:
         """Make the library's environment where it is missing; its interpreter."""
@@ -68,7 +73,7 @@ PEERS = {
         Library(
             "jax",
             "peers/jax_peer.py",
-            variants=("default", "pinned"),
+            variants_of_one_thread=("pinned",),
             requirements=("jax", "jaxlib"),
         ),
         Library(

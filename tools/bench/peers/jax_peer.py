@@ -1,7 +1,7 @@
 """JAX on the CPU: one jitted step, channels last, buffers donated.
 
 Variants: `default` leaves the placement of its threads to the system; `pinned` keeps
-the whole process on one core, which is the strictest reading of one thread.
+the whole process, one thread computing, on one core.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def configure(options: Options) -> None:
             "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
         )
     if options.variant == "pinned":
-        os.sched_setaffinity(0, set(range(options.threads)))
+        os.sched_setaffinity(0, {0})
 
 
 def main(options: Options) -> None:
