@@ -12,6 +12,16 @@ from collections.abc import Callable
 
 from asyncmod.symbol.attribute_scope import AttrScope
 from asyncmod.symbol.files import load, load_json
+from asyncmod.symbol.functions import (
+    full,
+    hypot,
+    maximum,
+    minimum,
+    ones,
+    pow,
+    power,
+    zeros,
+)
 from asyncmod.symbol.names import NameManager, Prefix
 from asyncmod.symbol.operators import operator_function
 from asyncmod.symbol.symbol import Symbol
@@ -26,9 +36,17 @@ __all__ = [
     "Prefix",
     "Symbol",
     "Variable",
+    "full",
+    "hypot",
     "load",
     "load_json",
+    "maximum",
+    "minimum",
+    "ones",
+    "pow",
+    "power",
     "var",
+    "zeros",
 ]
 
 

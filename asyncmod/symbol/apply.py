@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from asyncmod.errors import ArgumentTypeError
 from asyncmod.symbol import attribute_scope, names
 from asyncmod.symbol.compose import compose
 from asyncmod.symbol.hidden import as_text
@@ -33,12 +34,12 @@ def apply(
         attr: Further attributes, which go before those of the open `AttrScope`.
 
     Raises:
-        TypeError: the name is not a string.
+        ArgumentTypeError: the name is not a string.
         OperatorError: unknown, missing or wrong attributes.
         GraphError: inputs that the operator does not have, or has twice.
     """
     if name is not None and not isinstance(name, str):
-        raise TypeError(f"`name` must be a string, not {name!r}")
+        raise ArgumentTypeError(f"`name` must be a string, not {name!r}")
     text = as_text({**attributes, **attribute_scope.current().get(attr)})
     return compose(names.current().get(name, hint), operator, positional, named, text)
 

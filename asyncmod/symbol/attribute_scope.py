@@ -7,6 +7,8 @@ from contextvars import ContextVar
 from types import TracebackType
 from typing import Self
 
+from asyncmod.errors import ArgumentError
+
 
 class AttrScope:
     """Adds attributes to the variables and operators made inside it.
@@ -19,13 +21,13 @@ class AttrScope:
             hidden attributes, such as `ctx_group` or `lr_mult`.
 
     Raises:
-        ValueError: if a value is not a string.
+        ArgumentError: if a value is not a string.
     """
 
     def __init__(self, **attributes: str) -> None:
         for key, value in attributes.items():
             if not isinstance(value, str):
-                raise ValueError(
+                raise ArgumentError(
                     f"Attributes need to be string: `{key}` is {value!r}; "
                     f"write {key}={str(value)!r}"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from asyncmod.errors import ArgumentTypeError
 from asyncmod.symbol import json_reader, json_records
 from asyncmod.symbol.symbol import Symbol
 from runtime.errors import GraphError
@@ -14,12 +15,14 @@ def load_json(json_str: str) -> Symbol:
     """Read a symbol from MXNet's JSON, of any version.
 
     Raises:
-        TypeError: the argument is not a string.
+        ArgumentTypeError: the argument is not a string.
         GraphError: the text is not a symbol; names node and field.
         OperatorError: unknown operators (all are listed) or wrong attributes.
     """
     if not isinstance(json_str, str):
-        raise TypeError(f"`json_str` must be a string, not {type(json_str).__name__}")
+        raise ArgumentTypeError(
+            f"`json_str` must be a string, not {type(json_str).__name__}"
+        )
     return Symbol(json_reader.loads(json_str).outputs)
 
 

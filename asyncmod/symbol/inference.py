@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import DTypeLike
 
+from asyncmod.errors import ArgumentError, ArgumentTypeError
 from runtime.errors import ShapeError
 from runtime.graph.infer import infer_dtypes, infer_shapes
 from runtime.graph.ir import Entry, Graph, Node
@@ -67,7 +68,7 @@ def _by_name(
     graph: Graph, positional: Sequence[T | None], named: Mapping[str, T | None]
 ) -> dict[str, T]:
     if positional and named:
-        raise ValueError(
+        raise ArgumentError(
             "Can only specify known argument shapes or types either by position or by "
             "keyword, not both"
         )
@@ -86,7 +87,7 @@ def _shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
         isinstance(size, (int, np.integer)) for size in shape
     ):
         return tuple(int(size) for size in shape)
-    raise TypeError(
+    raise ArgumentTypeError(
         f"the shape of `{name}` must be a tuple of integers, such as (32, 10), "
         f"not {shape!r}"
     )

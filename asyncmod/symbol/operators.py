@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 
 import runtime.ops  # noqa: F401  importing it fills the registry
+from asyncmod.errors import ArgumentTypeError
 from asyncmod.symbol.apply import apply, visible
 from asyncmod.symbol.signature import Signature, signature_of
 from asyncmod.symbol.symbol import Symbol
@@ -40,8 +41,13 @@ def _make(operator: Operator, alias: str) -> Callable[..., Symbol]:
         **kwargs: object,
     ) -> Symbol:
         positional, rest = _split(args, signature, alias)
+        if operator.variadic and rest:
+            raise ArgumentTypeError(
+                f"{alias}() takes symbols by position, not {rest[0]!r}; give "
+                "attributes by name"
+            )
         if len(rest) > len(signature.attributes):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{alias}() takes at most {len(signature.attributes)} attributes by "
                 f"position, but {len(rest)} were given: {rest}"
             )
@@ -49,13 +55,15 @@ def _make(operator: Operator, alias: str) -> Callable[..., Symbol]:
         named = {}
         for key, value in kwargs.items():
             if key in attributes:
-                raise TypeError(f"{alias}() got several values for `{key}`")
+                raise ArgumentTypeError(f"{alias}() got several values for `{key}`")
             if isinstance(value, Symbol):
                 named[key] = _entry(alias, key, value)
             elif key not in signature.inputs:
                 attributes[key] = value
             elif value is not None:
-                raise TypeError(f"{alias}(): `{key}` must be a Symbol, not {value!r}")
+                raise ArgumentTypeError(
+                    f"{alias}(): `{key}` must be a Symbol, not {value!r}"
+                )
         return Symbol(
             visible(
                 apply(
@@ -92,7 +100,7 @@ def _split(
     rest = args[len(inputs) :]
     for value in rest:
         if isinstance(value, Symbol):
-            raise TypeError(
+            raise ArgumentTypeError(
                 f"{alias}(): {value!r} follows {rest[0]!r}, which is not a Symbol; "
                 "inputs come first, and all are symbols"
             )

@@ -103,6 +103,8 @@ def signature_of(operator: Operator) -> Signature:
     """Read an operator's declaration."""
     declared: tuple[Field[Any], ...] = fields(operator.attributes)
     attributes = {field.name: _default(field) for field in declared}
+    if operator.variadic:
+        del attributes["num_args"]  # counted
     return Signature(operator, _possible_inputs(operator), attributes)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from asyncmod.errors import ArgumentTypeError
 from asyncmod.symbol.compose import rebuild
 from asyncmod.symbol.describe import shortened
 from runtime.errors import GraphError
@@ -43,7 +44,7 @@ def _replacements(
     named: Mapping[str, Symbol],
 ) -> dict[Node, Entry]:
     if positional and named:
-        raise TypeError(
+        raise ArgumentTypeError(
             "compose only accepts input symbols either by position or by name, not both"
         )
     if len(positional) > len(variables):
@@ -59,7 +60,7 @@ def _replacements(
             )
     for symbol in (*positional, *named.values()):
         if not hasattr(symbol, "entry"):
-            raise TypeError(f"inputs must be symbols, not {symbol!r}")
+            raise ArgumentTypeError(f"inputs must be symbols, not {symbol!r}")
     by_position = zip(variables, (s.entry for s in positional), strict=False)
     by_name = ((n, named[n.name].entry) for n in variables if n.name in named)
     return {**dict(by_position), **dict(by_name)}

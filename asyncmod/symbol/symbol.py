@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from numpy.typing import DTypeLike
 
+from asyncmod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from asyncmod.symbol import fluent, inference, json_writer
 from asyncmod.symbol.apply import visible
 from asyncmod.symbol.arithmetic import binary, reflected
@@ -125,7 +126,7 @@ class Symbol:
 
         Raises:
             IndexError: there is no such number.
-            ValueError: no output has that name, or several have.
+            ArgumentError: no output has that name, or several have.
         """
         if isinstance(index, str):
             index = self._position(index)
@@ -144,12 +145,12 @@ class Symbol:
     def _position(self, name: str) -> int:
         outputs = self.list_outputs()
         if name not in outputs:
-            raise ValueError(
+            raise ArgumentError(
                 f'Cannot find output that matches name "{name}"; the outputs are: '
                 f"{shortened(outputs, name)}"
             )
         if outputs.count(name) > 1:
-            raise ValueError(
+            raise ArgumentError(
                 f'There are multiple outputs with name "{name}"; choose by number'
             )
         return outputs.index(name)
@@ -168,7 +169,7 @@ class Symbol:
 
         Raises:
             GraphError: no variable has that name, or there are too many inputs.
-            TypeError: an input is not a symbol.
+            ArgumentTypeError: an input is not a symbol.
         """
         return Symbol(substitute(self.graph, inputs, named, name))
 
@@ -245,9 +246,9 @@ class Symbol:
         """Replaced by `asyncmod.bind`.
 
         Raises:
-            NotImplementedError: always.
+            UnsupportedError: always.
         """
-        raise NotImplementedError(
+        raise UnsupportedError(
             "symbols are bound by an async context manager: "
             "async with mx.bind(symbol, args, grad_req=..., context=...) as executor"
         )
@@ -293,7 +294,7 @@ class Symbol:
         return self * -1.0
 
     def __bool__(self) -> NoReturn:
-        raise TypeError(
+        raise ArgumentTypeError(
             f"{self!r} has no truth value: it stands for a computation that has not "
             "run; to compare handles use `is`"
         )

@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.symbol import attribute_scope
 from asyncmod.symbol.compose import variable
 from asyncmod.symbol.hidden import as_text
@@ -52,12 +53,12 @@ def var(
         **hidden: Attributes of your own, of the form `__x__`.
 
     Raises:
-        TypeError: the name is not a string.
-        ValueError: a keyword is not of the form `__x__`; a dtype or storage type that
-            MXNet's files do not have.
+        ArgumentTypeError: the name is not a string.
+        ArgumentError: a keyword is not of the form `__x__`; a dtype or storage type
+            that MXNet's files do not have.
     """
     if not isinstance(name, str):
-        raise TypeError(f"Expect a string for variable `name`, not {name!r}")
+        raise ArgumentTypeError(f"Expect a string for variable `name`, not {name!r}")
     text = as_text(attribute_scope.current().get(attr))
     special = {
         "__shape__": None if shape is None else tuple(shape),
@@ -70,7 +71,7 @@ def var(
     text.update((k, to_text(v)) for k, v in special.items() if v is not None)
     for key, value in hidden.items():
         if not is_hidden(key):
-            raise ValueError(
+            raise ArgumentError(
                 f"Attribute name={key} of variable `{name}` is not supported. "
                 "Additional attributes must start and end with double underscores, "
                 "e.g, __yourattr__"
@@ -86,15 +87,17 @@ def Group(symbols: Sequence[Symbol]) -> Symbol:
     """All outputs of several symbols as one symbol.
 
     Raises:
-        ValueError: there are none.
-        TypeError: one is not a symbol.
+        ArgumentError: there are none.
+        ArgumentTypeError: one is not a symbol.
     """
     symbols = list(symbols)
     if not symbols:
-        raise ValueError("Expected at least one symbol in Group")
+        raise ArgumentError("Expected at least one symbol in Group")
     for symbol in symbols:
         if not isinstance(symbol, Symbol):
-            raise TypeError(f"Expected a list of symbols in Group, not {symbol!r}")
+            raise ArgumentTypeError(
+                f"Expected a list of symbols in Group, not {symbol!r}"
+            )
     return Symbol([entry for symbol in symbols for entry in symbol.entries])
 
 
@@ -102,7 +105,7 @@ def _dtype_flag(name: str, dtype: DTypeLike) -> int:
     flags = {text: flag for flag, text in DTYPE_FLAGS.items()}
     text = np.dtype(dtype).name
     if text not in flags:
-        raise ValueError(
+        raise ArgumentError(
             f"variable `{name}` cannot have dtype {text}; choose one of "
             f"{', '.join(flags)}"
         )
@@ -111,7 +114,7 @@ def _dtype_flag(name: str, dtype: DTypeLike) -> int:
 
 def _storage_flag(name: str, stype: str) -> int:
     if stype not in _STORAGE_TYPES:
-        raise ValueError(
+        raise ArgumentError(
             f"variable `{name}` cannot have storage type {stype!r}; choose one of "
             f"{', '.join(_STORAGE_TYPES)}"
         )

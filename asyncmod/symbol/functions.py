@@ -1,0 +1,86 @@
+"""Functions that Python's operators do not cover: maximum, zeros and their like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from numpy.typing import DTypeLike
+
+from asyncmod.errors import ArgumentTypeError
+from asyncmod.symbol.arithmetic import Method, binary, reflected
+from asyncmod.symbol.operators import operator_function
+from asyncmod.symbol.symbol import Symbol
+
+Operand = Symbol | float
+
+
+def maximum(left: Operand, right: Operand) -> Symbol:
+    """The larger of both, elementwise; one of them may be a number."""
+    method = binary("_maximum", "_maximum_scalar", "_maximum")
+    return _apply(method, method, left, right)
+
+
+def minimum(left: Operand, right: Operand) -> Symbol:
+    """The smaller of both, elementwise; one of them may be a number."""
+    method = binary("_minimum", "_minimum_scalar", "_minimum")
+    return _apply(method, method, left, right)
+
+
+def hypot(left: Operand, right: Operand) -> Symbol:
+    """The root of the sum of both squares; one of them may be a number."""
+    method = binary("_hypot", "_hypot_scalar", "_hypot")
+    return _apply(method, method, left, right)
+
+
+def power(base: Operand, exp: Operand) -> Symbol:
+    """`base ** exp`, elementwise; one of them may be a number."""
+    method = binary("_power", "_power_scalar", "_power")
+    return _apply(method, reflected("_rpower_scalar", "_rpowerscalar"), base, exp)
+
+
+pow = power
+
+
+def zeros(
+    shape: int | Sequence[int], dtype: DTypeLike = "float32", **kwargs: object
+) -> Symbol:
+    """An array of zeros; sizes of 0 are inferred. `kwargs` as for operators."""
+    return operator_function("_zeros")(shape=_shape(shape), dtype=dtype, **kwargs)
+
+
+def ones(
+    shape: int | Sequence[int], dtype: DTypeLike = "float32", **kwargs: object
+) -> Symbol:
+    """An array of ones; sizes of 0 are inferred. `kwargs` as for operators."""
+    return operator_function("_ones")(shape=_shape(shape), dtype=dtype, **kwargs)
+
+
+def full(
+    shape: int | Sequence[int],
+    val: float,
+    dtype: DTypeLike = "float32",
+    **kwargs: object,
+) -> Symbol:
+    """An array of one value; sizes of 0 are inferred. `kwargs` as for operators."""
+    return operator_function("_full")(
+        shape=_shape(shape), dtype=dtype, value=float(val), **kwargs
+    )
+
+
+def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int) else tuple(shape)
+
+
+def _apply(method: Method, swapped: Method, left: Operand, right: Operand) -> Symbol:
+    if isinstance(left, Symbol):
+        result = method(left, right)
+    elif isinstance(right, Symbol):
+        result = swapped(right, left)
+    else:
+        result = NotImplemented
+    if result is NotImplemented:
+        raise ArgumentTypeError(
+            f"two symbols, or a symbol and a number, are needed; not {left!r} and "
+            f"{right!r}"
+        )
+    return result
