@@ -63,9 +63,16 @@ def processes() -> dict[int, str]:
         for text in read(children).split():
             pid = int(text)
             if pid != getattr(resource_tracker._resource_tracker, "_pid", None):
-                command = read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ")
-                found[pid] = f"process {pid} ({command.strip() or 'ended'})"
+                found[pid] = f"process {pid} ({describe(pid)})"
     return found
+
+
+def describe(pid: int) -> str:
+    """The command line of a process, or that it has ended."""
+    state = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].strip()
+    if state.startswith("Z"):
+        return "ended, not waited for"
+    return read(Path(f"/proc/{pid}/cmdline")).replace("\0", " ").strip()
 
 
 def descriptors() -> dict[tuple[int, str], str]:

@@ -24,7 +24,10 @@ def test_thread():
     threading.Thread(target=kept[-1].wait, name="lost", daemon=True).start()
 
 def test_process():
-    kept.append(subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1))
+    command = [sys.executable, "-c", "print(flush=True); input()"]
+    kept.append(subprocess.Popen(command, stdin=-1, stdout=-1))
+    # Its command line is there from the moment when it speaks.
+    kept[-1].stdout.readline()
 
 def test_ended_process():
     pid = os.fork()
@@ -60,8 +63,8 @@ def test_each_kind_is_found(
     result.stdout.fnmatch_lines_random(
         [
             "*thread 'lost' (daemon: True)",
-            "*process * -c input()*",
-            "*process * (ended)",
+            "*process * -c print(flush=True); input()*",
+            "*process * (ended, not waited for)",
             "*file descriptor * (/dev/null)",
             "*shared memory /dev/shm/*",
         ]
