@@ -21,6 +21,8 @@ from runtime.graph.registry import (
 from runtime.graph.shapes import unify
 from runtime.ops.rules import Dtypes, accumulator
 
+INPUTS = ("data", "gamma", "beta", "moving_mean", "moving_var")
+
 
 @dataclass(frozen=True)
 class BatchNorm:
@@ -52,7 +54,7 @@ def _axis(p: BatchNorm, rank: int) -> int:
 def _shape(p: BatchNorm, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     data = unify(inputs[0], outputs[0], "data")
     channel: PartialShape = None if data is None else (data[_axis(p, len(data))],)
-    names = ("gamma", "beta", "moving_mean", "moving_var", "mean", "var")
+    names = (*INPUTS[1:], "mean", "var")
     for name, shape in zip(names, (*inputs[1:], *outputs[1:]), strict=True):
         channel = unify(channel, shape, name)
     return [data, *[channel] * 4], [data, channel, channel]
@@ -64,6 +66,9 @@ def _dtype(p: BatchNorm, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtype
     if data is None:
         return inputs, outputs
     wide = accumulator(data) if data == np.float16 else data
+    for name, dtype in zip(INPUTS[1:], inputs[1:], strict=True):
+        if dtype is not None and dtype != wide:
+            raise ShapeError(f"`{name}` is {dtype}, but must be {wide} for {data} data")
     return [data, *[wide] * 4], [data, wide, wide]
 
 
@@ -144,8 +149,8 @@ register(
     Operator(
         name="BatchNorm",
         attributes=BatchNorm,
-        inputs=("data", "gamma", "beta", "moving_mean", "moving_var"),
-        auxiliary=("moving_mean", "moving_var"),
+        inputs=INPUTS,
+        auxiliary=INPUTS[3:],
         outputs=("output", "mean", "var"),
         visible=lambda p: 3 if p.output_mean_var else 1,
         shape=_shape,

@@ -33,15 +33,16 @@ class Dense:
 def _shape(p: Dense, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     data, weight, *bias = inputs
     (output,) = outputs
+    width = 0
     if data is not None:
         width = prod(data[1:]) if p.flatten else data[-1]
-        weight = unify(weight, (p.num_hidden, width), "weight")
         kept = data[:1] if p.flatten else data[:-1]
         output = unify(output, (*kept, p.num_hidden), "output")
         if output is not None:
             # Only the leading sizes come back: the last is the layer's own.
             batch = output[:-1]
             data = unify(data, (*batch, *data[len(batch) :]), "data")
+    weight = unify(weight, (p.num_hidden, width), "weight")
     bias = [unify(shape, (p.num_hidden,), "bias") for shape in bias]
     return [data, weight, *bias], [output]
 

@@ -93,8 +93,8 @@ def _matched(
                 yield next(remaining) * next(remaining)
             elif code == -4:
                 whole, first, second = next(remaining), next(pending), next(pending)
-                first = whole // second if first == -1 else first
-                second = whole // first if second == -1 else second
+                first = whole // max(second, 1) if first == -1 else first
+                second = whole // max(first, 1) if second == -1 else second
                 if first * second != whole:
                     raise ShapeError(
                         f"`shape` (={shape}) splits {whole} into {first} x {second}"

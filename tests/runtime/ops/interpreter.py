@@ -26,7 +26,7 @@ from runtime.ops.random import PhiloxSource
 def node(name: str, operator: str, inputs: list[Entry], **attributes: str) -> Node:
     """Apply a registered operator."""
     found = registry.get(operator)
-    parsed = parse(found.attributes, attributes, operator)
+    parsed: Any = parse(found.attributes, attributes, operator)
     return Node(name, found, tuple(inputs), MappingProxyType(attributes), parsed)
 
 

@@ -1,0 +1,330 @@
+"""Every gradient rule against numerical differences, in a random direction, float64.
+
+A loss head's backward is no derivative of its output, so its rows give the loss that
+the head stands for. An operator that has a gradient rule but no row fails the test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from runtime.graph import registry
+from runtime.graph.ir import Entry, Graph, Node
+from runtime.graph.registry import Array
+from runtime.ops import arithmetic, elementwise, reduce
+from tests.runtime.ops.interpreter import backward, forward, node
+
+Loss = Callable[..., float]
+STEP = 1e-6
+
+# Where an elementwise function is smooth; (0.2, 1.2) with both signs if not said.
+DOMAINS = {
+    **dict.fromkeys(
+        ("sqrt", "rsqrt", "cbrt", "rcbrt", "log", "log1p", "log2", "log10"), (0.5, 2)
+    ),
+    "arccosh": (1.2, 2.0),
+    **dict.fromkeys(("arcsin", "arccos", "arctanh"), (-0.8, 0.8)),
+}
+
+
+@dataclass
+class Row:
+    """An operator at one point: shapes of its inputs, labels and the like as arrays."""
+
+    operator: str
+    shapes: tuple[tuple[int, ...], ...] = ((3, 4),)
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    domain: tuple[float, float] | None = None
+    fixed: Mapping[str, Array] = field(default_factory=dict)
+    loss: Loss | None = None
+
+    def __str__(self) -> str:
+        values = ",".join(f"{k}={v}" for k, v in self.attributes.items())
+        return f"{self.operator}({values})".replace(" ", "")
+
+
+def cross_entropy(axis: int, **options: float) -> Loss:
+    scale, ignore = options.get("scale", 1.0), options.get("ignore")
+    smooth = options.get("smooth", 0.0)
+
+    def loss(p: Array, label: Array) -> float:
+        classes = p.shape[axis]
+        hit = np.expand_dims(label, axis) == np.arange(classes).reshape(
+            [-1 if i == axis % p.ndim else 1 for i in range(p.ndim)]
+        )
+        target = np.where(hit, 1 - smooth, smooth / (classes - 1))
+        if ignore is not None:
+            target = target * np.expand_dims(label != ignore, axis)
+        return -scale * float((target * np.log(p)).sum())
+
+    return loss
+
+
+LABEL = np.array([2.0, 0.0, 3.0])
+TARGET = np.linspace(-1, 1, 12).reshape(3, 4)
+IMAGE = (2, 4, 7, 6)
+BATCH_NORM = ((4, 3, 2), (3,), (3,), (3,), (3,))
+POSITIVE = (0.5, 2.0)
+
+ROWS = [
+    *(
+        Row(row.name, domain=DOMAINS.get(row.name))
+        for row in elementwise.TABLE
+        if row.slope
+    ),
+    *(
+        Row(name, ((3, 4), other), domain=POSITIVE)
+        for row in arithmetic.TABLE
+        if row.slopes
+        for name, other in (
+            (row.names.split()[0], (3, 4)),
+            (row.broadcast.split()[0], (3, 1)),
+            (row.broadcast.split()[0], (1, 4)),
+        )
+    ),
+    *(
+        Row(name, attributes={"scalar": "1.3"}, domain=POSITIVE)
+        for row in arithmetic.TABLE
+        if row.slopes
+        for name in (row.scalar, row.reversed)
+        if name
+    ),
+    *(
+        Row(names.split()[0], ((2, 3, 4),), attributes, POSITIVE)
+        for names, _, _ in reduce.TABLE
+        for attributes in ({}, {"axis": "1"}, {"axis": "(0, 2)", "keepdims": "True"})
+    ),
+    *(
+        Row("Activation", attributes={"act_type": kind})
+        for kind in ("relu", "sigmoid", "tanh", "softrelu", "softsign")
+    ),
+    Row("FullyConnected", ((3, 2, 2), (5, 4), (5,)), {"num_hidden": "5"}),
+    Row(
+        "FullyConnected",
+        ((3, 2, 4), (5, 4)),
+        {"num_hidden": "5", "no_bias": "True", "flatten": "False"},
+    ),
+    Row(
+        "Convolution",
+        (IMAGE, (6, 2, 3, 2), (6,)),
+        {
+            "kernel": "(3, 2)",
+            "num_filter": "6",
+            "num_group": "2",
+            "stride": "(2, 1)",
+            "dilate": "(1, 2)",
+            "pad": "(1, 0)",
+        },
+    ),
+    Row(
+        "Convolution",
+        ((2, 3, 5), (2, 3, 2)),
+        {"kernel": "(2,)", "num_filter": "2", "no_bias": "True"},
+    ),
+    Row(
+        "Convolution",
+        ((1, 2, 3, 4, 3), (2, 2, 2, 2, 2), (2,)),
+        {"kernel": "(2, 2, 2)", "num_filter": "2"},
+    ),
+    *(
+        Row(
+            "Pooling",
+            (IMAGE,),
+            {
+                "kernel": "(3, 2)",
+                "stride": "(2, 2)",
+                "pad": "(1, 1)",
+                "pool_type": kind,
+                "pooling_convention": convention,
+                "count_include_pad": "False",
+                "p_value": "3",
+            },
+            POSITIVE,
+        )
+        for kind in ("max", "avg", "sum", "lp")
+        for convention in ("valid", "full")
+    ),
+    Row("Pooling", (IMAGE,), {"global_pool": "True", "pool_type": "avg"}),
+    Row("BatchNorm", BATCH_NORM, {"fix_gamma": "False"}, POSITIVE),
+    Row("BatchNorm", BATCH_NORM, {}, POSITIVE),
+    Row(
+        "BatchNorm",
+        BATCH_NORM,
+        {"fix_gamma": "False", "use_global_stats": "True"},
+        POSITIVE,
+    ),
+    Row("Flatten", ((2, 3, 2),)),
+    Row("Reshape", ((2, 6),), {"shape": "(3, -1)"}),
+    Row("_copy"),
+    Row("Concat", ((2, 3), (2, 1), (2, 2)), {"num_args": "3"}),
+    Row("Concat", ((2, 3), (1, 3)), {"num_args": "2", "dim": "-2"}),
+    Row("Dropout", ((40, 5),), {"p": "0.4"}),
+    Row("Dropout", ((40, 5),), {"p": "0.4", "axes": "(1,)"}),
+    *(
+        Row(name, ((2, 3, 4),), {"axis": axis, "temperature": "0.7"})
+        for name in ("softmax", "softmin", "log_softmax")
+        for axis in ("-1", "1")
+    ),
+    Row(
+        "softmax",
+        attributes={"use_length": "True"},
+        fixed={"length": np.array([1.0, 3.0, 4.0])},
+    ),
+    Row("SoftmaxActivation", ((2, 3, 4),)),
+    Row("SoftmaxActivation", ((2, 3, 4),), {"mode": "channel"}),
+    Row("SoftmaxOutput", fixed={"label": LABEL}, loss=cross_entropy(-1)),
+    Row(
+        "SoftmaxOutput",
+        attributes={"smooth_alpha": "0.2", "grad_scale": "2", "normalization": "batch"},
+        fixed={"label": LABEL},
+        loss=cross_entropy(-1, smooth=0.2, scale=2 / 3),
+    ),
+    Row(
+        "SoftmaxOutput",
+        attributes={
+            "use_ignore": "True",
+            "ignore_label": "3",
+            "normalization": "valid",
+        },
+        fixed={"label": LABEL},
+        loss=cross_entropy(-1, ignore=3, scale=1 / 2),
+    ),
+    Row(
+        "SoftmaxOutput",
+        ((1, 4, 3),),
+        {"multi_output": "True"},
+        fixed={"label": LABEL[None]},
+        loss=cross_entropy(1, scale=1 / 3),
+    ),
+    Row(
+        "SoftmaxOutput",
+        ((1, 3, 4),),
+        {"preserve_shape": "True"},
+        fixed={"label": LABEL[None]},
+        loss=cross_entropy(-1),
+    ),
+    Row(
+        "SoftmaxOutput",
+        fixed={"label": np.full((3, 4), 0.25)},
+        loss=lambda p, label: -float((label * np.log(p)).sum()),
+    ),
+    Row(
+        "LinearRegressionOutput",
+        attributes={"grad_scale": "3"},
+        fixed={"label": TARGET},
+        loss=lambda y, label: 3 / 4 * float(np.square(y - label).sum()) / 2,
+    ),
+    Row(
+        "LogisticRegressionOutput",
+        fixed={"label": TARGET},
+        loss=lambda y, t: -float((t * np.log(y) + (1 - t) * np.log(1 - y)).sum()) / 4,
+    ),
+    Row(
+        "MAERegressionOutput",
+        fixed={"label": TARGET},
+        loss=lambda y, label: float(np.abs(y - label).sum()) / 4,
+    ),
+    Row(
+        "MakeLoss",
+        attributes={"grad_scale": "6", "normalization": "batch"},
+        loss=lambda y: 2 * float(y.sum()),
+    ),
+    Row("make_loss", loss=lambda y: float(y.sum())),
+]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_gradient(row: Row) -> None:
+    generator = np.random.default_rng(7)
+    graph, point = build(row, generator)
+    (operator_node,) = (n for n in graph.nodes if n.operator)
+    assert operator_node.operator is not None
+    held = {e.node.name for e in operator_node.auxiliary_inputs}
+    free = [name for name in point if name not in row.fixed and name not in held]
+    direction = {name: generator.normal(size=point[name].shape) for name in free}
+    run = forward(graph, point, is_train=True)
+    head = generator.normal(size=run.outputs[0].shape)
+
+    def value(step: float) -> float:
+        moved = {name: point[name] + step * direction[name] for name in free}
+        (output,) = forward(graph, {**point, **moved}, is_train=True).outputs
+        if row.loss is not None:
+            return row.loss(output, *row.fixed.values())
+        return float((output * head).sum())
+
+    given = None if operator_node.operator.is_loss else head
+    grads = backward(run, [given], set(free))
+    if (
+        operator_node.operator.name == "BatchNorm"
+        and operator_node.attributes.fix_gamma
+    ):
+        # Gamma reads as 1, so moving it changes nothing and it has no gradient.
+        assert not grads["gamma"].any()
+    along = sum(float((grads[name] * direction[name]).sum()) for name in free)
+    numeric = (value(STEP) - value(-STEP)) / (2 * STEP)
+
+    np.testing.assert_allclose(along, numeric, rtol=1e-6, atol=1e-8)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_each_input_alone(row: Row) -> None:
+    """A rule must cope with any of its gradients not being asked for."""
+    graph, point = build(row, np.random.default_rng(7))
+    (operator_node,) = (n for n in graph.nodes if n.operator)
+    operator = operator_node.operator
+    assert operator is not None
+    assert operator.backward is not None
+    run = forward(graph, point, is_train=True)
+    head = None if operator.is_loss else np.ones_like(run.outputs[0])
+    expected = backward(run, [head], set(point))
+    p, saved = operator_node.attributes, operator.saved_for(operator_node.attributes)
+    values = [run.values[e] for e in operator_node.inputs]
+    outputs = [run.values[Entry(operator_node, i)] for i in range(outputs_of(graph))]
+    names = operator.input_names(p)[: len(values) - len(operator.auxiliary)]
+    for i, name in enumerate(names):
+        if name in operator.no_gradient:
+            continue
+        targets = [np.full_like(v, 7) if i == j else None for j, v in enumerate(values)]
+        operator.backward(
+            p,
+            [head, *[None] * (len(outputs) - 1)],
+            [v if j in saved.inputs else None for j, v in enumerate(values)],
+            [v if j in saved.outputs else None for j, v in enumerate(outputs)],
+            targets[: len(names)],
+            run.modes[operator_node],
+        )
+        np.testing.assert_array_equal(targets[i], expected[name])
+
+
+def test_every_gradient_rule_has_a_row() -> None:
+    operators = {registry.get(name) for name in registry.names()}
+    differentiable = {operator.name for operator in operators if operator.backward}
+    assert differentiable == {row.operator for row in ROWS}
+
+
+def build(row: Row, generator: np.random.Generator) -> tuple[Graph, dict[str, Array]]:
+    """The operator applied to variables, and a point to try it at."""
+    inputs = registry.get(row.operator)
+    probe = node("probe", row.operator, [], **row.attributes)
+    names = inputs.input_names(probe.attributes)
+    point: dict[str, Array] = {}
+    shapes = iter(row.shapes)
+    for name in names:
+        if name in row.fixed:
+            point[name] = row.fixed[name]
+        elif row.domain:
+            point[name] = generator.uniform(*row.domain, size=next(shapes))
+        else:
+            values = generator.uniform(0.2, 1.2, size=next(shapes))
+            point[name] = values * generator.choice([-1, 1], size=values.shape)
+    variables = [Entry(Node(name)) for name in names]
+    applied = node("op", row.operator, variables, **row.attributes)
+    return Graph((Entry(applied),)), point
+
+
+def outputs_of(graph: Graph) -> int:
+    return len(graph.outputs[0].node.output_names)

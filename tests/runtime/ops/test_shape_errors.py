@@ -1,0 +1,111 @@
+"""What an operator refuses, and that the message says so."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.errors import GraphError, OperatorError
+from runtime.graph import registry
+from runtime.graph.infer import infer_shapes
+from runtime.graph.ir import Entry, Graph, Node
+from tests.runtime.ops.interpreter import node
+
+CONVOLUTION = {"kernel": "(3, 3)", "num_filter": "4"}
+
+
+@pytest.mark.parametrize(
+    ("operator", "attributes", "shapes", "message"),
+    [
+        ("Convolution", CONVOLUTION, ["(2, 3, 2, 8)"], "exceeds the input (2, 8)"),
+        ("Convolution", CONVOLUTION, ["(2, 3, 8)"], "data of 4 dimensions"),
+        (
+            "Convolution",
+            CONVOLUTION | {"stride": "(1,)"},
+            ["(2, 3, 8, 8)"],
+            "`stride` (=(1,)) must have as many entries as `kernel`",
+        ),
+        (
+            "Convolution",
+            CONVOLUTION | {"num_group": "2"},
+            ["(2, 3, 8, 8)"],
+            "channels (=3) must be divisible by `num_group` (=2)",
+        ),
+        (
+            "Convolution",
+            CONVOLUTION | {"num_group": "3"},
+            ["(2, 3, 8, 8)"],
+            "`num_filter` (=4) must be divisible by `num_group` (=3)",
+        ),
+        (
+            "Convolution",
+            CONVOLUTION | {"layout": "NHWC"},
+            ["(2, 8, 8, 3)"],
+            "`layout` (='NHWC')",
+        ),
+        ("Pooling", {"kernel": "(9, 9)"}, ["(1, 1, 8, 8)"], "exceeds the input"),
+        ("Pooling", {}, ["(1, 1, 8, 8)"], "`kernel` (=())"),
+        ("Pooling", {"kernel": "(2,)"}, ["(4, 4)"], "3 to 5 dimensions"),
+        (
+            "Pooling",
+            {"kernel": "(2, 2)", "pool_type": "lp"},
+            ["(1, 1, 8, 8)"],
+            "`p_value` (=None) must be 1, 2 or 3",
+        ),
+        ("BatchNorm", {"axis": "4"}, ["(2, 3, 4, 5)"], "`axis` (=4)"),
+        ("BatchNorm", {}, ["(2, 3)", "(4,)"], "`gamma` cannot have both"),
+        ("FullyConnected", {"num_hidden": "3"}, ["(2, 4)", "(3, 5)"], "(3, 5)"),
+        ("elemwise_add", {}, ["(2, 3)", "(2, 4)"], "(2, 3) and shape (2, 4)"),
+        ("broadcast_add", {}, ["(2, 3)", "(2, 4)"], "do not broadcast"),
+        ("Concat", {"num_args": "2"}, ["(2, 3)", "(3, 3)"], "(2, 0) and shape (3, 0)"),
+        ("Concat", {"num_args": "2", "dim": "2"}, ["(2, 3)", "(3, 3)"], "`dim` (=2)"),
+        ("sum", {"axis": "2"}, ["(2, 3)"], "`axis` (=(2,)) names no axis"),
+        ("softmax", {"axis": "2"}, ["(2, 3)"], "`axis` (=2) names no axis"),
+        ("Reshape", {}, ["(2, 3)"], "`shape` must be given"),
+        ("Reshape", {"shape": "(4, 2)"}, ["(2, 3)"], "has not the 6 elements"),
+        ("Reshape", {"shape": "(-1, -1)"}, ["(2, 3)"], "more than one size to infer"),
+        ("Reshape", {"shape": "(0, 0, 0)"}, ["(2, 3)"], "asks for more sizes"),
+        ("Reshape", {"shape": "(-3, -3)"}, ["(2, 3)"], "asks for more sizes"),
+        ("Reshape", {"shape": "(-4, 5, -1, 0)"}, ["(2, 3)"], "splits 2 into 5 x 0"),
+        ("Reshape", {"shape": "(-4, 0, -1, 0)"}, ["(2, 3)"], "splits 2 into 0"),
+        ("Reshape", {"shape": "(-4, 2)"}, ["(2, 3)"], "asks for more sizes"),
+        ("SoftmaxOutput", {}, ["(2, 3)", "(3,)"], "`label` cannot have both"),
+        (
+            "SoftmaxOutput",
+            {"multi_output": "True"},
+            ["(2, 3, 4, 5)", "(2, 4)"],
+            "(2, 20), (2, 4, 5), (2, 1, 4, 5)",
+        ),
+        (
+            "LinearRegressionOutput",
+            {},
+            ["(4, 3)", "(4, 2)"],
+            "`label` has shape (4, 2)",
+        ),
+    ],
+)
+def test_refused(
+    operator: str, attributes: dict[str, str], shapes: list[str], message: str
+) -> None:
+    found = registry.get(operator)
+    probe = node("probe", operator, [], **attributes)
+    names = found.input_names(probe.attributes)
+    inputs = [Entry(Node(name)) for name in names]
+    applied = node("here", operator, inputs, **attributes)
+    known = {
+        name: tuple(map(int, text.strip("()").rstrip(",").split(",")))
+        for name, text in zip(names, shapes, strict=False)
+    }
+    with pytest.raises(GraphError) as caught:
+        infer_shapes(Graph((Entry(applied),)), known)
+    assert message in str(caught.value)
+    assert f"operator {operator} at node `here`" in str(caught.value)
+
+
+def test_an_unknown_operator_suggests_names() -> None:
+    with pytest.raises(OperatorError, match=r"`Convolutoin`; did you mean Convolution"):
+        registry.get("Convolutoin")
+
+
+@pytest.mark.parametrize("name", ["FullyConnected", "_PlusScalar", "_RMinusScalar"])
+def test_names_and_aliases_are_found(name: str) -> None:
+    assert registry.get(name)
