@@ -1,0 +1,33 @@
+"""Initializers in plain NumPy, under MXNet's names."""
+
+from asyncmod.initializer.base import (
+    InitDesc,
+    Initializer,
+    InitializerError,
+    create,
+    register,
+)
+from asyncmod.initializer.combined import Load, LoadMismatchError, Mixed
+from asyncmod.initializer.drawn import MSRAPrelu, Normal, Orthogonal, Uniform, Xavier
+from asyncmod.initializer.fixed import Bilinear, Constant, LSTMBias, One, Zero
+
+__all__ = [
+    "Bilinear",
+    "Constant",
+    "InitDesc",
+    "Initializer",
+    "InitializerError",
+    "LSTMBias",
+    "Load",
+    "LoadMismatchError",
+    "MSRAPrelu",
+    "Mixed",
+    "Normal",
+    "One",
+    "Orthogonal",
+    "Uniform",
+    "Xavier",
+    "Zero",
+    "create",
+    "register",
+]

@@ -1,0 +1,1 @@
+"""Formats of other libraries; each file here is a leaf."""

@@ -1,0 +1,17 @@
+"""MXNet's file formats: `mx.interop.mxnet`."""
+
+from asyncmod.interop.mxnet_params import (
+    InvalidParameterFileError,
+    load_arrays,
+    load_params,
+    save_arrays,
+    save_params,
+)
+
+__all__ = [
+    "InvalidParameterFileError",
+    "load_arrays",
+    "load_params",
+    "save_arrays",
+    "save_params",
+]

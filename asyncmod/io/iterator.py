@@ -1,0 +1,133 @@
+"""The contract of data iterators, and the base class that users derive from."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, NoReturn, Protocol, Self
+
+from asyncmod.io.batch import DataBatch, DataDesc
+from runtime.errors import AsyncmodError
+
+State = dict[str, Any]
+"""Plain data (dicts with string keys, lists, numbers, strings, None)."""
+
+
+class IteratorError(AsyncmodError, RuntimeError):
+    """An iterator was used against its contract, or its source cannot follow it."""
+
+
+class BatchIterator(Protocol):
+    """What training and prediction read from.
+
+    `provide_data`, `provide_label` and `batch_size` are ready after construction.
+    `next` raises StopAsyncIteration at the end of the epoch and at every later
+    call until `reset`. A cancelled `next` loses no batch. After
+    `set_state(state)` an iterator made in the same way yields exactly what the
+    one that gave `state` would have yielded, the epochs after it included.
+    """
+
+    @property
+    def provide_data(self) -> Sequence[DataDesc]: ...
+
+    @property
+    def provide_label(self) -> Sequence[DataDesc]: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    async def next(self) -> DataBatch: ...
+
+    async def reset(self) -> None: ...
+
+    def get_state(self) -> State: ...
+
+    def set_state(self, state: State) -> None: ...
+
+    async def aclose(self) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[DataBatch]: ...
+
+    async def __anext__(self) -> DataBatch: ...
+
+
+class DataIter:
+    """Base class of data iterators; derive from it and write `next` and `reset`.
+
+    `async def next(self)` returns a DataBatch or raises StopAsyncIteration. A
+    plain `def next(self)` that raises StopIteration, or MXNet's `iter_next` with
+    `getdata`, `getlabel`, `getpad` and `getindex`, works too: it is then called in
+    a thread. Set or define `provide_data` and `provide_label`.
+
+    Args:
+        batch_size: Rows per batch.
+    """
+
+    provide_data: Any = ()
+    provide_label: Any = ()
+
+    def __init__(self, batch_size: int = 0) -> None:
+        self.batch_size = batch_size
+
+    def next(self) -> Any:
+        """The next batch; must be overridden, best by an `async def`."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `async def next(self)`, which returns "
+            "a DataBatch or raises StopAsyncIteration"
+        )
+
+    def reset(self) -> Any:
+        """Begin the next epoch; must be overridden where there is one."""
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `async def reset(self)`, which begins "
+            "the next epoch"
+        )
+
+    def iter_next(self) -> bool:
+        """MXNet's other style: move to the next batch, False at the end."""
+        raise NotImplementedError(f"{type(self).__name__} does not define `iter_next`")
+
+    def getdata(self) -> Any:
+        """Data arrays of the current batch (with `iter_next`)."""
+        return None
+
+    def getlabel(self) -> Any:
+        """Label arrays of the current batch (with `iter_next`)."""
+        return None
+
+    def getindex(self) -> Any:
+        """Row numbers of the current batch (with `iter_next`)."""
+        return None
+
+    def getpad(self) -> int:
+        """Padding rows of the current batch (with `iter_next`)."""
+        return 0
+
+    async def aclose(self) -> None:
+        """Give back what the iterator holds; nothing for most. May be repeated."""
+
+    def __aiter__(self) -> AsyncIterator[DataBatch]:
+        from asyncmod.io.adapter import as_async
+
+        return as_async(self)
+
+    async def __anext__(self) -> DataBatch:
+        batch: DataBatch = await self.next()
+        return batch
+
+    def __iter__(self) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__} is asynchronous: write "
+            "`async for batch in iterator:`"
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()

@@ -1,0 +1,95 @@
+"""Arrays by name, as iterators take them: one array, a list or a dict."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asyncmod.nd import NDArray
+from runtime.errors import AsyncmodError
+
+
+class MissingDataError(AsyncmodError, AssertionError):
+    """An iterator was given no data."""
+
+
+@dataclass(frozen=True)
+class NamedArray:
+    """A source array, the name of its input, and the dtype to hand out."""
+
+    name: str
+    array: Any
+    dtype: np.dtype[Any]
+
+    def length(self, axis: int) -> int:
+        """Rows along `axis`."""
+        if self.array.ndim <= axis:
+            raise ValueError(
+                f"`{self.name}` has shape {self.array.shape} and no axis {axis}, which "
+                "the layout makes the batch axis"
+            )
+        return int(self.array.shape[axis])
+
+    def rows(self, where: np.ndarray[Any, Any] | slice, axis: int) -> NDArray:
+        """The rows `where` along `axis`: a read-only view for a slice.
+
+        Where they do not follow each other, or the dtype differs, a copy.
+        """
+        rows = np.asarray(self.array[(slice(None),) * axis + (where,)])
+        result = rows.astype(self.dtype, copy=False).view(NDArray)
+        if isinstance(where, slice) and rows.dtype == self.dtype:
+            result.flags.writeable = False
+        return result
+
+
+def name_arrays(
+    source: Any, default_name: str, keep_dtype: bool, required: bool
+) -> list[NamedArray]:
+    """Name the arrays of `source`; see NDArrayIter.
+
+    Raises:
+        MissingDataError: nothing was given and something is `required`.
+        TypeError: `source` is none of an array, a list or a dict of arrays.
+    """
+    if source is None or (isinstance(source, list | tuple | dict) and not source):
+        if required:
+            raise MissingDataError(
+                "`data` must not be empty: give an array, a list or a dict of arrays"
+            )
+        return []
+    if _is_array(source):
+        named = {default_name: source}
+    elif isinstance(source, list | tuple):
+        several = len(source) > 1
+        named = {
+            f"_{i}_{default_name}" if several else default_name: array
+            for i, array in enumerate(source)
+        }
+    elif isinstance(source, Mapping):
+        named = dict(sorted(source.items()))
+    else:
+        raise _wrong_type(source)
+    return [_named(name, array, keep_dtype) for name, array in named.items()]
+
+
+def _named(name: str, array: Any, keep_dtype: bool) -> NamedArray:
+    if not _is_array(array):
+        raise _wrong_type(array)
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        array = np.asarray(array)
+    keeps = keep_dtype or isinstance(array, NDArray)
+    return NamedArray(name, array, np.dtype(array.dtype if keeps else np.float32))
+
+
+def _is_array(value: object) -> bool:
+    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+
+
+def _wrong_type(value: object) -> TypeError:
+    return TypeError(
+        "Input must be NDArray, numpy.ndarray, h5py.Dataset a list of them or dict "
+        f"with them as values, not {type(value).__name__}"
+    )

@@ -1,0 +1,83 @@
+"""Stochastic gradient descent with momentum; and the optimizer for tests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from asyncmod.optimizer.base import Array, Index, Optimizer, check_finite, register
+
+
+@register
+class SGD(Optimizer):
+    """Gradient descent with momentum and weight decay.
+
+    With G = clip(rescale_grad * grad), as MXNet's sgd_mom_update and sgd_update:
+
+        mom = momentum * mom - lr * wd * weight - lr * G;  weight += mom
+        weight = (1 - lr * wd) * weight - lr * G                 without momentum
+
+    Args:
+        momentum: Share of the last step that is repeated; 0 keeps no state.
+        lazy_update: Accepted for MXNet's sake; it concerns row-sparse gradients only.
+        **kwargs: See Optimizer.
+    """
+
+    rule = "sgd"
+
+    def __init__(
+        self, momentum: float = 0.0, lazy_update: bool = True, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.momentum = check_finite("momentum", momentum)
+        self.lazy_update = lazy_update
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """("momentum",), or nothing without momentum."""
+        return ("momentum",) if self.momentum else ()
+
+    def hyper(self, index: Index) -> tuple[float, ...]:
+        """(lr, wd, rescale_grad, clip_gradient or -1, momentum), after counting."""
+        self._update_count(index)
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        return lr, wd, self.rescale_grad, self._clip(), self.momentum
+
+    def create_state(self, index: Index, weight: Array) -> Array | None:
+        """The last step, zero at first; None without momentum."""
+        return np.zeros_like(weight) if self.momentum else None
+
+    def update(self, index: Index, weight: Array, grad: Array, state: Any) -> None:
+        """One step on one parameter, in place."""
+        self._update_count(index)
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        step = lr * self._rescaled(grad)
+        if state is None:
+            weight *= 1.0 - lr * wd
+            weight -= step
+        else:
+            state *= self.momentum
+            state -= lr * wd * weight
+            state -= step
+            weight += state
+
+
+@register
+class Test(Optimizer):
+    """weight += rescale_grad * grad, and remembers the weight; for tests."""
+
+    __test__ = False  # not a test case, whatever its name
+
+    def create_state(self, index: Index, weight: Array) -> Array:
+        """Zeros of the weight's shape."""
+        return np.zeros_like(weight)
+
+    def update(self, index: Index, weight: Array, grad: Array, state: Any) -> None:
+        """One step on one parameter, in place."""
+        weight += grad * self.rescale_grad
+        state[...] = weight
+
+
+Optimizer.opt_registry["ccsgd"] = SGD
+ccSGD = SGD

@@ -1,0 +1,99 @@
+"""Updater: an optimizer together with the states of all parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from asyncmod.optimizer.base import Array, Index, Optimizer
+from runtime.errors import AsyncmodError
+
+
+class OptimizerStatesError(AsyncmodError, ValueError):
+    """Bytes are not optimizer states that `get_states` wrote."""
+
+
+class Updater:
+    """Calls the optimizer on parameters; states are made at their first update.
+
+    Attributes:
+        optimizer: The optimizer.
+        states: Its state for each index.
+    """
+
+    def __init__(self, optimizer: Optimizer) -> None:
+        self.optimizer = optimizer
+        self.states: dict[Index, Any] = {}
+
+    def __call__(
+        self,
+        index: Index | Sequence[Index],
+        grad: Array | Sequence[Array],
+        weight: Array | Sequence[Array],
+    ) -> None:
+        """Update one weight, or a list of them, in place."""
+        if not isinstance(index, list | tuple):
+            index, grad, weight = [index], [grad], [weight]  # type: ignore[list-item]
+        for i, g, w in zip(index, grad, weight, strict=True):
+            if i not in self.states:
+                self.states[i] = self.optimizer.create_state_multi_precision(i, w)
+            self.optimizer.update_multi_precision(i, w, g, self.states[i])
+
+    def get_states(self, dump_optimizer: bool = False) -> bytes:
+        """All states and the optimizer's counts, in msgpack.
+
+        Args:
+            dump_optimizer: Accepted for MXNet's sake; counts are always in.
+        """
+        content = {
+            "optimizer": self.optimizer.get_state(),
+            "states": [[i, _encode(state)] for i, state in self.states.items()],
+        }
+        return msgpack.packb(content)
+
+    def set_states(self, states: bytes) -> None:
+        """Continue from `get_states`.
+
+        Raises:
+            OptimizerStatesError: `states` was not written by it.
+        """
+        try:
+            content = msgpack.unpackb(states)
+            decoded = {index: _decode(state) for index, state in content["states"]}
+            self.optimizer.set_state(content["optimizer"])
+        except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+            raise OptimizerStatesError(
+                "these bytes are no optimizer states of this format (MXNet's own "
+                f"pickles are not read): {error}"
+            ) from error
+        self.states = decoded
+
+
+def get_updater(optimizer: Optimizer) -> Updater:
+    """An Updater of `optimizer`."""
+    return Updater(optimizer)
+
+
+def _encode(state: Any) -> Any:
+    """Nested tuples of arrays, numbers and None as plain data."""
+    if isinstance(state, np.ndarray):
+        return {
+            "dtype": state.dtype.str,
+            "shape": list(state.shape),
+            "data": state.tobytes(),
+        }
+    if isinstance(state, list | tuple):
+        return [_encode(part) for part in state]
+    return state
+
+
+def _decode(state: Any) -> Any:
+    if isinstance(state, dict):
+        dtype = np.dtype(state["dtype"])
+        return np.frombuffer(state["data"], dtype).reshape(state["shape"]).copy()
+    if isinstance(state, list):
+        return tuple(_decode(part) for part in state)
+    return state

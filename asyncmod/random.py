@@ -1,0 +1,111 @@
+"""The seeded generator that initializers and shuffles draw from (`mx.random`).
+
+One Philox generator serves the whole process; `seed` restarts it. Its state is
+plain data, so that a checkpoint can carry it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from asyncmod.nd import NDArray, array
+
+_generator = np.random.Generator(np.random.Philox())
+
+
+def seed(seed_state: Any, ctx: object = "all") -> None:
+    """Restart the generator, so that what follows can be repeated.
+
+    Args:
+        seed_state: Any integer that is not negative.
+        ctx: Accepted for MXNet's sake; all devices follow the one seed.
+
+    Raises:
+        ValueError: `seed_state` is negative or no integer.
+    """
+    global _generator
+    if not isinstance(seed_state, int | np.integer) or seed_state < 0:
+        raise ValueError(
+            f"`seed_state` must be an integer >= 0, not {seed_state!r}: "
+            "call, for example, seed(42)"
+        )
+    _generator = np.random.Generator(np.random.Philox(int(seed_state)))
+
+
+def generator() -> np.random.Generator:
+    """The generator in use; ask anew after `seed` or `set_state`."""
+    return _generator
+
+
+def draw_seed() -> int:
+    """A fresh seed below 2**63 for something that keeps its own generator."""
+    return int(_generator.integers(2**63))
+
+
+def get_state() -> dict[str, Any]:
+    """The generator's state as plain data: integers, lists and strings."""
+    state = _generator.bit_generator.state
+    return {
+        "counter": state["state"]["counter"].tolist(),
+        "key": state["state"]["key"].tolist(),
+        "buffer": state["buffer"].tolist(),
+        "buffer_pos": int(state["buffer_pos"]),
+        "has_uint32": int(state["has_uint32"]),
+        "uinteger": int(state["uinteger"]),
+    }
+
+
+def set_state(state: dict[str, Any]) -> None:
+    """Continue exactly where `get_state` was called."""
+    bits = np.random.Philox(0)
+    bits.state = {
+        "bit_generator": "Philox",
+        "state": {
+            "counter": np.array(state["counter"], np.uint64),
+            "key": np.array(state["key"], np.uint64),
+        },
+        "buffer": np.array(state["buffer"], np.uint64),
+        "buffer_pos": state["buffer_pos"],
+        "has_uint32": state["has_uint32"],
+        "uinteger": state["uinteger"],
+    }
+    global _generator
+    _generator = np.random.Generator(bits)
+
+
+Size = int | tuple[int, ...]
+
+
+def uniform(
+    low: float = 0.0,
+    high: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+) -> NDArray:
+    """Samples of the uniform distribution on [low, high)."""
+    return array(_generator.uniform(low, high, shape), dtype)
+
+
+def normal(
+    loc: float = 0.0,
+    scale: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+) -> NDArray:
+    """Samples of the normal distribution with mean `loc` and deviation `scale`."""
+    return array(_generator.normal(loc, scale, shape), dtype)
+
+
+def randint(
+    low: int, high: int, shape: Size = (1,), dtype: DTypeLike = np.int32
+) -> NDArray:
+    """Integers of [low, high), each as likely as the other."""
+    return array(_generator.integers(low, high, shape), dtype)
+
+
+def shuffle(data: np.ndarray[Any, Any]) -> NDArray:
+    """A copy of `data` with its rows in random order."""
+    return array(_generator.permutation(data), data.dtype)
