@@ -1,0 +1,79 @@
+"""From kernels in Python to object code, by Numba and LLVM.
+
+Imported only when something must be compiled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import binding
+from numba import cfunc, types
+
+from runtime.kernels.cpu import elementwise, gemm, layout, softmax, update
+from runtime.kernels.cpu.entry import row_function
+from runtime.kernels.cpu.microkernel import WIDTHS, symbol, tiles_module
+from runtime.kernels.cpu.vm import run_rows
+
+# Importing these registers their kernels.
+KERNEL_MODULES = (elementwise, gemm, layout, softmax, update)
+
+_KNOWN = {"memset", "memcpy", "memmove"} | {symbol(*width) for width in WIDTHS}
+
+
+def compile_tiles(machine: Any) -> bytes:
+    """Object code of the register tiles; it defines their tables."""
+    module = binding.parse_assembly(tiles_module())
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    passes = binding.create_pass_builder(machine, options)
+    passes.getModulePassManager().run(module, passes)
+    return bytes(machine.emit_object(module))
+
+
+def compile_virtual_machine(machine: Any) -> bytes:
+    """Object code of the virtual machine, a function named `asyncmod_vm`."""
+    return _compile(run_rows, 2, "asyncmod_vm", machine)
+
+
+def compile_kernel(name: str, machine: Any) -> bytes:
+    """Object code of a kernel, a function named `asyncmod_<name>`."""
+    return _compile(row_function(name), 1, f"asyncmod_{name}", machine)
+
+
+def _compile(
+    function: Callable[..., None], arguments: int, name: str, machine: Any
+) -> bytes:
+    """Object code of one function of int64 arguments, under a plain name.
+
+    Kernels raise nothing, so that Numba's status is ignored and with its error
+    paths every reference to the interpreter goes away.
+    """
+    compiled = cfunc(types.void(*[types.int64] * arguments), error_model="numpy")(
+        function
+    )
+    inner = compiled.native_name.removeprefix("cfunc.")
+    values = ", ".join(f"i64 %a{i}" for i in range(arguments))
+    entry = (
+        f"\ndefine void @{name}({values}) {{\n  %result = alloca ptr\n"
+        f"  %error = alloca ptr\n"
+        f"  %status = call i32 @{inner}(ptr %result, ptr %error, {values})\n"
+        "  ret void\n}\n"
+    )
+    module = binding.parse_assembly(compiled.inspect_llvm() + entry)
+    for definition in module.functions:
+        if not definition.is_declaration and definition.name != name:
+            definition.linkage = "internal"
+    options = binding.create_pipeline_tuning_options(speed_level=2)
+    passes = binding.create_pass_builder(machine, options)
+    manager = binding.create_new_module_pass_manager()
+    manager.add_global_dead_code_eliminate_pass()
+    manager.run(module, passes)
+    unknown = {
+        symbol.name
+        for symbol in (*module.functions, *module.global_variables)
+        if symbol.is_declaration and not symbol.name.startswith("llvm.")
+    } - _KNOWN
+    if unknown:
+        raise RuntimeError(f"kernel {name} refers to {sorted(unknown)}")
+    return bytes(machine.emit_object(module))

@@ -1,0 +1,189 @@
+"""The compiled kernels of this process.
+
+Nothing is compiled or loaded before it is asked for. Follow one row: the compiler
+of plans writes it with `table.encode`, puts `Library.address` in its word 0, and
+`Library.run` runs it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib.util
+import os
+import threading
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from runtime.errors import DeviceError
+from runtime.kernels.cpu.cache import ObjectCache, open_cache
+from runtime.kernels.cpu.table import KERNELS
+from runtime.kernels.cpu.target import host_target
+
+_log = structlog.get_logger("asyncmod")
+_RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+# Tables that the kernels find the register tiles by; see microkernel.py.
+_TILE_TABLES = ["asyncmod_tiles_1", "asyncmod_tiles_2"]
+
+
+class Library:
+    """Kernels by name, and the virtual machine that runs their rows.
+
+    Attributes:
+        available: whether there are kernels; without Numba there are none.
+    """
+
+    def __init__(self, code: _Code | None) -> None:
+        self._code = code
+        self._lock = threading.RLock()
+        self._addresses: dict[str, int] = {}
+        self.available = code is not None
+        if code is not None:
+            self._run: Callable[[int, int], None] = _RUN(code.virtual_machine())
+
+    def address(self, kernel_name: str) -> int:
+        """Address of a kernel's code, compiled or loaded at the first request.
+
+        Safe in any thread. Compiling takes a fraction of a second once per machine.
+
+        Raises:
+            KeyError: there is no such kernel.
+            DeviceError: there are no kernels in this process.
+        """
+        known = self._addresses.get(kernel_name)
+        if known is not None:
+            return known
+        if kernel_name not in KERNELS:
+            raise KeyError(f"no kernel is named {kernel_name!r}")
+        if self._code is None:
+            raise DeviceError(
+                f"kernel {kernel_name!r}: native kernels are not available; "
+                "install numba, and do not set ASYNCMOD_NUMBA=0"
+            )
+        with self._lock:
+            if kernel_name not in self._addresses:
+                self._addresses[kernel_name] = self._code.kernel(kernel_name)
+            return self._addresses[kernel_name]
+
+    def run(self, table_address: int, rows: int) -> None:
+        """Run rows of a table; the GIL is free meanwhile.
+
+        Args:
+            table_address: byte address of the first row; word 0 of every row holds
+                `address` of its kernel, and its buffers must outlive the call.
+            rows: how many rows.
+        """
+        self._run(table_address, rows)
+
+
+@functools.cache
+def _load() -> Library:
+    if os.environ.get("ASYNCMOD_NUMBA") == "0":
+        reason = "switched off by ASYNCMOD_NUMBA=0"
+    elif not all(importlib.util.find_spec(name) for name in ("numba", "llvmlite")):
+        reason = "numba is not installed"
+    else:
+        try:
+            return Library(_Code(open_cache()))
+        except ImportError as error:
+            reason = f"numba cannot be imported: {error}"
+    _log.warning("native kernels are not available; NumPy is used", reason=reason)
+    return Library(None)
+
+
+_load_lock = threading.Lock()
+
+
+def load() -> Library:
+    """The library of this process, made at the first call; safe in any thread.
+
+    If Numba is missing, broken or switched off (`ASYNCMOD_NUMBA=0`), one warning is
+    logged and the library's `available` is False.
+    """
+    with _load_lock:
+        return _load()
+
+
+class _Code:
+    """Compiles object code or takes it from the cache, and loads it."""
+
+    def __init__(self, cache: ObjectCache) -> None:
+        from llvmlite import binding
+
+        self._binding = binding
+        self._cache = cache
+        self._digest = _digest()
+        self._engines: list[Any] = []  # they own the loaded code
+        self._tiles_loaded = False
+        binding.initialize_native_target()
+        binding.initialize_native_asmprinter()
+
+    def virtual_machine(self) -> int:
+        """Address of the virtual machine."""
+        return self._address("vm")
+
+    def kernel(self, name: str) -> int:
+        """Address of a kernel."""
+        self._load_tiles()
+        return self._address(name)
+
+    def _address(self, name: str) -> int:
+        engine = self._engine(name)
+        return int(engine.get_function_address(f"asyncmod_{name}"))
+
+    def _load_tiles(self) -> None:
+        if self._tiles_loaded:
+            return
+        engine = self._engine("tiles")
+        for base in _TILE_TABLES:
+            for name in (base, f"{base}_partial"):
+                address = engine.get_global_value_address(name)
+                self._binding.add_symbol(name, address)
+        self._tiles_loaded = True
+
+    def _engine(self, name: str) -> Any:
+        binding = self._binding
+        file_name = f"{name}-{self._digest}.o"
+        code = self._cache.read(file_name)
+        if code is None:
+            code = self._compile(name)
+            self._cache.write(file_name, code)
+        engine = binding.create_mcjit_compiler(
+            binding.parse_assembly(""), self._machine()
+        )
+        engine.add_object_file(binding.ObjectFileRef.from_data(code))
+        engine.finalize_object()
+        self._engines.append(engine)
+        return engine
+
+    def _compile(self, name: str) -> bytes:
+        from runtime.kernels.cpu import compiler
+
+        machine = self._machine()
+        if name == "tiles":
+            return compiler.compile_tiles(machine)
+        if name == "vm":
+            return compiler.compile_virtual_machine(machine)
+        return compiler.compile_kernel(name, machine)
+
+    def _machine(self) -> Any:
+        target = host_target()
+        found = self._binding.Target.from_default_triple()
+        return found.create_target_machine(
+            cpu=target.cpu, features=target.features, opt=3, jit=True
+        )
+
+
+def _digest() -> str:
+    """Digest of all that object code depends on."""
+    parts = hashlib.sha256(repr(host_target()).encode())
+    for package in ("numba", "llvmlite"):
+        parts.update(metadata.version(package).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        parts.update(source.read_bytes())
+    return parts.hexdigest()[:24]

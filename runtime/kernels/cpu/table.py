@@ -1,0 +1,236 @@
+"""The kernels' names and fields, and the rows of a plan's table.
+
+A row is `ROW` int64 words: the address of the kernel's code, then its fields in
+order. Addresses are byte addresses of float32 data unless said otherwise; strides
+count elements. This module loads neither Numba nor the kernels, so that plans can
+be written without them.
+
+An *image* tensor is NHWC with channels padded to a multiple of 8. Its field `x` is
+the address of pixel (0, 0) of image 0, and `x_image`, `x_row`, `x_pixel` are its
+strides, so that there may be a halo around every image. Padding channels hold zero,
+and every kernel keeps them so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.kernels.cpu.target import host_target
+
+ROW = 40
+CHANNEL_BLOCK = 8
+
+Kind = Literal["address", "integer", "real"]
+
+
+class Epilogue(IntEnum):
+    """Activation that a kernel applies to its result."""
+
+    NONE = 0
+    RELU = 1
+    SIGMOID = 2
+    TANH = 3
+    SOFTRELU = 4
+    SOFTSIGN = 5
+
+
+@dataclass(frozen=True)
+class Field:
+    """One word of a row."""
+
+    name: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel's name and the fields of its rows, in order."""
+
+    name: str
+    fields: tuple[Field, ...]
+
+
+def _parse(name: str, text: str) -> Kernel:
+    """Kernel from a compact text.
+
+    `name@` is an address, `name~` a real number, `name` an integer, `name[]` an
+    image tensor, `name[:]` a strided operand of an elementwise kernel.
+    """
+    fields: list[Field] = []
+    for word in text.split():
+        if word.endswith("[]"):
+            x = word[:-2]
+            fields.append(Field(x, "address"))
+            fields += [Field(f"{x}_{s}", "integer") for s in ("image", "row", "pixel")]
+        elif word.endswith("[:]"):
+            x = word[:-3]
+            fields.append(Field(x, "address"))
+            fields += [Field(f"{x}_{s}", "integer") for s in ("outer", "middle")]
+        elif word.endswith("@"):
+            fields.append(Field(word[:-1], "address"))
+        elif word.endswith("~"):
+            fields.append(Field(word[:-1], "real"))
+        else:
+            fields.append(Field(word, "integer"))
+    return Kernel(name, tuple(fields))
+
+
+_POOL = (
+    "images height width in_height in_width channels kernel_h kernel_w "
+    "stride_h stride_w pad_h pad_w"
+)
+
+_FIELDS = {
+    # Matrices: C = A @ B with B in panels.
+    "pack_panels": "b@ b_row b_column panels@ k n",
+    "gemm": (
+        "a@ a_row a_column panels@ c@ c_row m k n bias@ mask@ mask_row "
+        "epilogue accumulate"
+    ),
+    "column_sums": "x@ x_row sums@ m n accumulate",
+    # Convolution.
+    "conv_pack": (
+        "weight@ panels@ out_channels in_channels kernel_h kernel_w transpose "
+        "h_start h_step h_count w_start w_step w_count"
+    ),
+    "conv": (
+        "x[] y[] images height width stride_h stride_w dilate_h dilate_w "
+        "kernel_h kernel_w in_channels out_channels panels@ bias@ statistics@ "
+        "pivot@ epilogue accumulate"
+    ),
+    "conv_weight_gradient": (
+        "x[] dy[] images height width stride_h stride_w dilate_h dilate_w "
+        "kernel_h kernel_w in_channels out_channels gradient@ scratch@ accumulate"
+    ),
+    "image_sums": "x[] images height width channels sums@ accumulate",
+    # Pooling.
+    "max_pool": f"x[] y[] index@ {_POOL} epilogue",
+    "max_pool_backward": f"dy[] index@ y[] dx[] {_POOL} epilogue",
+    "avg_pool": f"x[] y[] {_POOL} divisor_mode",
+    "avg_pool_backward": f"dy[] dx[] {_POOL} divisor_mode",
+    # Batch normalization.
+    "batch_norm_statistics": "x[] images height width channels pivot@ statistics@",
+    "batch_norm_finish": (
+        "statistics@ pivot@ gamma@ beta@ fix_gamma eps~ momentum~ count channels "
+        "mean@ inverse@ scale@ shift@ moving_mean@ moving_variance@ next_mean@ "
+        "next_variance@"
+    ),
+    "batch_norm_scale": (
+        "gamma@ beta@ fix_gamma eps~ moving_mean@ moving_variance@ channels mean@ "
+        "inverse@ scale@ shift@"
+    ),
+    "batch_norm_apply": (
+        "x[] residual[] y[] images height width channels scale@ shift@ epilogue"
+    ),
+    "batch_norm_backward_sums": (
+        "dy[] y[] x[] masked[] images height width channels mean@ sums@ epilogue"
+    ),
+    "batch_norm_backward_finish": (
+        "sums@ mean@ inverse@ gamma@ fix_gamma count channels gamma_gradient@ "
+        "beta_gradient@ k1@ k2@ k3@ accumulate"
+    ),
+    "batch_norm_backward_apply": (
+        "x[] g[] dx[] images height width channels k1@ k2@ k3@ accumulate"
+    ),
+    # Elementwise.
+    "activation": "x[:] y[:] outer middle inner epilogue",
+    "activation_backward": "dy[:] y[:] dx[:] outer middle inner epilogue",
+    "add": "a[:] b[:] y[:] outer middle inner",
+    "copy": "x[:] y[:] outer middle inner",
+    "fill": "y@ bytes",
+    "scale_add": "x@ y@ n alpha~",
+    # Softmax and its loss head.
+    "softmax": "x@ y@ rows classes",
+    "softmax_output_backward": (
+        "y@ label@ dx@ rows classes grad_scale~ use_ignore ignore_label~ "
+        "smooth_alpha~ normalization batch"
+    ),
+    # Updates.
+    "sgd": "weight@ momentum_state@ gradients@ devices begin end hyper@",
+    # Layout.
+    "to_image": "x@ y@ y_image y_row y_pixel images channels height width",
+    "from_image": "x[] y@ images channels height width",
+}
+
+KERNELS: dict[str, Kernel] = {
+    name: _parse(name, text) for name, text in _FIELDS.items()
+}
+
+
+def encode(kernel_name: str, values: Mapping[str, int | float]) -> NDArray[np.int64]:
+    """Write one row of a table, without the address of the code (word 0).
+
+    Args:
+        kernel_name: a key of `KERNELS`.
+        values: a value for every field; an optional address that is absent is 0.
+
+    Returns:
+        `ROW` int64 words; reals are stored as their float64 bits.
+
+    Raises:
+        KeyError: there is no such kernel.
+        TypeError: a field is missing, unknown, or an integer field got a float.
+    """
+    kernel = KERNELS[kernel_name]
+    row = np.zeros(ROW, np.int64)
+    unknown = values.keys() - {field.name for field in kernel.fields}
+    if unknown:
+        raise TypeError(f"kernel {kernel_name!r} has no field {sorted(unknown)[0]!r}")
+    for word, field in enumerate(kernel.fields, start=1):
+        if field.name not in values:
+            raise TypeError(f"kernel {kernel_name!r} misses field {field.name!r}")
+        value = values[field.name]
+        if field.kind == "real":
+            row[word] = np.float64(value).view(np.int64)
+        elif isinstance(value, float):
+            raise TypeError(
+                f"field {field.name!r} of kernel {kernel_name!r} is {value!r}; "
+                "it must be an integer"
+            )
+        else:
+            row[word] = value
+    return row
+
+
+def padded(channels: int) -> int:
+    """Channels that an image tensor stores for `channels` real ones."""
+    return -(-channels // CHANNEL_BLOCK) * CHANNEL_BLOCK
+
+
+def panel_width() -> int:
+    """Columns P of one panel that `pack_panels` writes on this processor."""
+    return host_target().panel
+
+
+def panels_size(k: int, n: int) -> int:
+    """Floats that `pack_panels` writes for a matrix of k rows and n columns."""
+    width = panel_width()
+    return -(-n // width) * width * k
+
+
+def _vector_padded(channels: int) -> int:
+    lanes = host_target().lanes
+    return -(-channels // lanes) * lanes
+
+
+def conv_panels_size(in_channels: int, out_channels: int, taps: int) -> int:
+    """Floats that `conv_pack` writes for `taps` = h_count * w_count, either way.
+
+    The larger of the two directions, so that the roles of the channels (which
+    `transpose` swaps) cannot be mistaken.
+    """
+    return taps * max(
+        in_channels * _vector_padded(out_channels),
+        out_channels * _vector_padded(in_channels),
+    )
+
+
+def conv_weight_scratch(in_channels: int, out_channels: int, taps: int) -> int:
+    """Floats of scratch that `conv_weight_gradient` needs."""
+    return padded(in_channels) * taps * _vector_padded(out_channels)

@@ -1,0 +1,65 @@
+"""What the kernels need to know of the processor they run on."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """Processor that code is generated for.
+
+    Attributes:
+        cpu: LLVM's name of the processor.
+        features: LLVM's feature string.
+        lanes: float32 elements in one vector: 16 with AVX-512, else 8.
+        cache_bytes: size of the second-level cache, as far as it is known.
+    """
+
+    cpu: str
+    features: str
+    lanes: int
+    cache_bytes: int
+
+    @property
+    def panel(self) -> int:
+        """Columns of one panel of a packed matrix: two vectors."""
+        return 2 * self.lanes
+
+    def rows(self, vectors: int) -> int:
+        """Rows of the largest register tile that is `vectors` vectors wide.
+
+        With 32 registers (AVX-512) 28 accumulators fit beside the operands, with
+        16 (AVX2) 12 do.
+        """
+        return (28 if self.lanes == 16 else 12) // vectors
+
+
+@functools.cache
+def host_target() -> Target:
+    """The processor of this machine.
+
+    `ASYNCMOD_LANES=8` asks for the narrower vectors on a processor with AVX-512,
+    so that their code can be tested there.
+    """
+    lanes, cpu, features = 8, "", ""
+    try:
+        from llvmlite import binding
+    except ImportError:  # no kernels will be compiled, but tables can be written
+        pass
+    else:
+        host = binding.get_host_cpu_features()
+        cpu, features = binding.get_host_cpu_name(), host.flatten()
+        if host.get("avx512f") and os.environ.get("ASYNCMOD_LANES") != "8":
+            lanes = 16
+    return Target(cpu, features, lanes, _cache_bytes())
+
+
+def _cache_bytes() -> int:
+    try:
+        size = os.sysconf("SC_LEVEL2_CACHE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        size = 0
+    return size if size > 0 else 512 * 1024

@@ -1,0 +1,102 @@
+"""Softmax and the gradient of SoftmaxOutput against NumPy."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.runtime.kernels.cpu.conftest import Kernels, Memory
+
+fast = settings(max_examples=60, deadline=None)
+BAD_LABELS = [np.nan, -1, 1e9, np.inf, -np.inf, 3e38]
+
+
+def softmax(x):
+    """Softmax over the last axis in float64."""
+    e = np.exp(x - x.max(axis=-1, keepdims=True).astype(np.float64))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+@fast
+@given(
+    rows=st.integers(1, 5), classes=st.integers(1, 70), scale=st.sampled_from([1, 40])
+)
+def test_softmax(kernels: Kernels, rows, classes, scale):
+    memory, random = Memory(), np.random.default_rng(rows * classes)
+    x = memory.array(random.normal(size=(rows, classes)) * scale - 5)
+    y = memory.nans(rows, classes)
+    kernels("softmax", x=x, y=y, rows=rows, classes=classes)
+    np.testing.assert_allclose(y, softmax(x), rtol=4e-6, atol=1e-37)
+    memory.check()
+
+
+def test_softmax_of_nan_and_infinity(kernels, memory):
+    x = memory.array([[0, np.nan, 1], [0, -np.inf, 0], [5, 5, 5]])
+    y = memory.zeros(3, 3)
+    kernels("softmax", x=x, y=y, rows=3, classes=3)
+    assert np.isnan(y[0]).all()
+    np.testing.assert_array_equal(y[1], [0.5, 0, 0.5])
+    np.testing.assert_allclose(y[2], 1 / 3, rtol=1e-6)
+
+
+def expected_gradient(y, label, *, scale, ignore, use_ignore, alpha, mode, batch):
+    """Gradient of SoftmaxOutput, as the operator's page states it."""
+    classes = y.shape[1]
+    others = alpha / (classes - 1) if classes > 1 else 0
+    result = y.astype(np.float64) - others
+    valid = 0
+    for row, value in enumerate(label.tolist()):
+        number = int(value) if np.isfinite(value) else None
+        valid += number != int(ignore)
+        if use_ignore and number == int(ignore):
+            result[row] = 0
+        elif number is not None and 0 <= number < classes:
+            result[row, number] = y[row, number] - 1 + alpha
+    divisor = {0: 1, 1: batch, 2: max(valid, 1)}[mode]
+    return result * scale / divisor
+
+
+@pytest.mark.parametrize("mode", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("use_ignore", "alpha"), [*itertools.product([0, 1], [0, 0.1])]
+)
+@fast
+@given(classes=st.integers(2, 40), in_place=st.booleans())
+def test_softmax_output_backward(
+    kernels: Kernels, classes, mode, use_ignore, alpha, in_place
+):
+    memory, random = Memory(), np.random.default_rng(classes)
+    labels = [0, classes - 1, classes, 1.5, 2, *BAD_LABELS]
+    y = memory.array(softmax(random.normal(size=(len(labels), classes))))
+    label = memory.array(labels)
+    dx = y if in_place else memory.nans(*y.shape)
+    expected = expected_gradient(
+        y,
+        label,
+        scale=0.7,
+        ignore=2.0,
+        use_ignore=use_ignore,
+        alpha=alpha,
+        mode=mode,
+        batch=4,
+    )
+    kernels(
+        "softmax_output_backward",
+        y=y,
+        label=label,
+        dx=dx,
+        rows=len(labels),
+        classes=classes,
+        grad_scale=0.7,
+        use_ignore=use_ignore,
+        ignore_label=2.0,
+        smooth_alpha=alpha,
+        normalization=mode,
+        batch=4,
+    )
+    np.testing.assert_allclose(dx, expected, rtol=2e-6, atol=1e-7)
+    memory.check()
