@@ -39,6 +39,9 @@ class StepKey:
     row: int = 0
 
 
+FIRST_STEP = StepKey()
+
+
 class Segment(Protocol):
     """Device memory. Opaque but for its size and the count of its changes.
 
@@ -87,7 +90,9 @@ class Program(Protocol):
         """Set every tensor of a face segment to a number (zero gradients)."""
         ...
 
-    def launch(self, section: Section, slot: int = 0, key: StepKey = StepKey()) -> None:
+    def launch(
+        self, section: Section, slot: int = 0, key: StepKey = FIRST_STEP
+    ) -> None:
         """Run a section after all that was launched before; may return early.
 
         Weights are repacked first if the parameters have changed.

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.devices.contract import Segment, StepKey
+from runtime.devices.contract import FIRST_STEP, Segment, StepKey
+from runtime.devices.guards import Guards
 from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
 from runtime.graph import registry
 from runtime.graph.attributes import parse
@@ -105,6 +106,11 @@ class HostProgram:
             for slot in range(slots)
         ]
         self._sections = [self._bind_sections(slot) for slot in range(slots)]
+        self._guards = (
+            Guards(plan, lambda name, slot: self.segment(name, slot).data, slots)
+            if plan.guards
+            else None
+        )
 
     # The contract ----------------------------------------------------------------
 
@@ -135,7 +141,7 @@ class HostProgram:
         self,
         section: Section,
         slot: int = 0,
-        key: StepKey = StepKey(),
+        key: StepKey = FIRST_STEP,
     ) -> None:
         if self._closed:
             raise ClosedError(f"a program on {self.device} was used after close")
@@ -146,6 +152,8 @@ class HostProgram:
         if section in ("forward", "predict"):
             self._repack(key)
         self._run(section, slot, key)
+        if self._guards is not None:
+            self._guards.check(section)
         if section == "forward":
             self._forward, self._backward_done = (slot, key), False
         elif section == "backward":

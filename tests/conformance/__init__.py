@@ -1,0 +1,1 @@
+"""Suites that every device is run through."""

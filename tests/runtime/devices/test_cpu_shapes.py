@@ -1,0 +1,199 @@
+"""Native steps against the reference, with shapes at the edges of the tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import asyncmod.symbol as sym
+from runtime.devices.factory import create_device
+from runtime.graph.plan import NativeRow
+from tests.conformance.nets import Net, results
+
+sizes = st.integers(1, 33)
+ACTIVATIONS = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
+quick = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+
+
+def check(net: Net, *, native: bool = True) -> None:
+    """Train one step with guard zones on both devices and compare everything."""
+    found = []
+    for kind in ("cpu", "reference"):
+        program = net.compile(create_device(kind), True, guards=64)
+        net.load(program)
+        for section in ("forward", "backward", "commit"):
+            program.launch(section)  # type: ignore[arg-type]
+        found.append(results(program))
+        if kind == "cpu" and native:
+            rows = [r for s in program.plan.sections.values() for r in s]
+            others = [r for r in rows if not isinstance(r, NativeRow)]
+            assert not [r for r in others if r.operator not in ("0", "=")]
+    for key, expected in found[1].items():
+        scale = max(1.0, float(np.abs(expected).max(initial=0)))
+        np.testing.assert_allclose(
+            found[0][key], expected, rtol=2e-4, atol=1e-5 * scale, err_msg=key
+        )
+
+
+@quick
+@given(sizes, sizes, sizes, st.sampled_from((None, *ACTIVATIONS)), st.booleans())
+def test_dense(m: int, k: int, n: int, act: str | None, no_bias: bool) -> None:
+    x = sym.FullyConnected(
+        sym.Variable("data"), num_hidden=n, no_bias=no_bias, name="one"
+    )
+    if act:
+        x = sym.Activation(x, act_type=act)
+    x = sym.FullyConnected(x, num_hidden=3, name="two")
+    check(Net(x, {"data": (m, k)}))
+
+
+@quick
+@given(sizes, sizes, st.sampled_from(["null", "batch", "valid"]), st.booleans())
+def test_softmax_head(
+    rows: int, classes: int, normalization: str, ignore: bool
+) -> None:
+    x = sym.SoftmaxOutput(
+        sym.Variable("data"),
+        name="softmax",
+        normalization=normalization,
+        use_ignore=ignore,
+        ignore_label=1,
+        grad_scale=0.5,
+    )
+    check(Net(x, {"data": (rows, classes), "softmax_label": (rows,)}))
+
+
+@quick
+@given(
+    st.integers(1, 3),
+    st.tuples(sizes, sizes),
+    st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.sampled_from([(1, 1), (2, 2), (1, 2), (3, 2)]),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.sampled_from([(1, 1), (2, 1), (2, 2)]),
+    st.sampled_from((None, "relu", "tanh")),
+)
+def test_convolution(
+    images: int,
+    channels: tuple[int, int],
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    dilate: tuple[int, int],
+    act: str | None,
+) -> None:
+    if dilate != (1, 1):
+        stride = (1, 1)
+    if any(
+        s + 2 * p < d * (k - 1) + 1
+        for s, p, d, k in zip(size, pad, dilate, kernel, strict=True)
+    ):
+        return
+    x = sym.Convolution(
+        sym.Variable("data"),
+        num_filter=channels[1],
+        kernel=kernel,
+        stride=stride,
+        pad=pad,
+        dilate=dilate,
+        name="conv",
+    )
+    if act:
+        x = sym.Activation(x, act_type=act)
+    check(Net(x, {"data": (images, channels[0], *size)}))
+
+
+@quick
+@given(
+    st.integers(1, 3),
+    sizes,
+    st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    st.sampled_from([(1, 1), (2, 2), (3, 3), (3, 2)]),
+    st.sampled_from([(1, 1), (2, 2), (2, 3)]),
+    st.sampled_from([(0, 0), (1, 1)]),
+    st.sampled_from(["max", "avg", "sum"]),
+    st.sampled_from(["valid", "full"]),
+    st.sampled_from([None, False, True]),
+    st.booleans(),
+)
+def test_pooling(
+    images: int,
+    channels: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    kind: str,
+    convention: str,
+    include: bool | None,
+    whole: bool,
+) -> None:
+    if any(p >= k for p, k in zip(pad, kernel, strict=True)):
+        return
+    if any(s + 2 * p < k for s, p, k in zip(size, pad, kernel, strict=True)):
+        return
+    x = sym.Activation(sym.Variable("data"), act_type="tanh")
+    x = sym.Pooling(
+        x,
+        kernel=kernel,
+        stride=stride,
+        pad=pad,
+        pool_type=kind,
+        pooling_convention=convention,
+        count_include_pad=include,
+        global_pool=whole,
+    )
+    check(Net(x, {"data": (images, channels, *size)}))
+
+
+@quick
+@given(
+    st.integers(1, 3),
+    sizes,
+    st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    st.booleans(),
+    st.sampled_from((None, "relu", "sigmoid")),
+    st.booleans(),
+    st.booleans(),
+)
+def test_batch_norm(
+    images: int,
+    channels: int,
+    size: tuple[int, int],
+    fixed: bool,
+    act: str | None,
+    residual: bool,
+    behind_convolution: bool,
+) -> None:
+    data = sym.Variable("data")
+    x = data
+    if behind_convolution:
+        x = sym.Convolution(x, num_filter=channels, kernel=(1, 1), name="conv")
+    x = sym.BatchNorm(x, fix_gamma=fixed, name="norm", eps=0.1)
+    if residual:
+        x = x + data
+    if act:
+        x = sym.Activation(x, act_type=act)
+    check(Net(x, {"data": (images, channels, *size)}))
+
+
+@pytest.mark.parametrize("label", [np.nan, -1.0, 3.0, 1e9, -1e9, np.inf])
+def test_wild_labels_are_no_index(label: float) -> None:
+    x = sym.SoftmaxOutput(sym.Variable("data"), name="softmax")
+    net = Net(x, {"data": (2, 3), "softmax_label": (2,)})
+    program = net.compile(create_device("cpu"), True, guards=64)
+    net.load(program)
+    labels = np.array([label, 1], np.float32)
+    program.write("input", "softmax_label", labels)
+    program.launch("forward")
+    program.launch("backward")
+    p = program.read("output", "softmax_output")
+    gradient = program.read("input_gradient", "data")
+    np.testing.assert_array_equal(gradient[0], p[0])
+    np.testing.assert_allclose(gradient[1], p[1] - [0, 1, 0], rtol=1e-6)
