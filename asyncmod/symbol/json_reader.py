@@ -19,9 +19,13 @@ from runtime.graph.registry import Operator
 
 # Before 0.9.0 files left out auxiliary states.
 _AUXILIARIES_PRESENT = 900
-# Names are made for each input and output, so a short file could ask for any amount.
+# Operators make names for each input and output that these attributes count, so a short
+# file could ask for any amount.
+_COUNTS = ("num_args", "num_outputs", "sections")
 _MOST_DIGITS = 5
-_MOST_OUTPUTS = 10**6
+_MOST_IN_ALL = 10**6
+# A hint per unknown operator takes time.
+_MOST_HINTS = 20
 
 
 def loads(text: str) -> Graph:
@@ -34,10 +38,10 @@ def loads(text: str) -> Graph:
     """
     file = read_records(text)
     operators = _operators(file)
+    _check_counts(file)
     upgrade(file, operators)
     nodes: list[Node] = []
     outputs: list[int] = []
-    total = 0
     for record in file.records:
         inputs = [
             _checked(record.label, nodes, outputs, *entry) for entry in record.inputs
@@ -45,12 +49,6 @@ def loads(text: str) -> Graph:
         node = _node(record, operators.get(record.operator), inputs, file.version)
         nodes.append(node)
         outputs.append(len(node.output_names))
-        total += outputs[-1]
-        if total > _MOST_OUTPUTS + len(nodes):
-            raise GraphError(
-                f"{record.label}: the nodes up to here have {total} outputs, which is "
-                f"refused: the limit is {_MOST_OUTPUTS} beyond one for each"
-            )
     return Graph(
         tuple(_checked("the heads", nodes, outputs, *head) for head in file.heads)
     )
@@ -65,8 +63,9 @@ def _operators(file: SymbolFile) -> dict[str, Operator]:
     unknown = [name for name in used if name not in known]
     if unknown:
         listed = []
-        for name in unknown:
-            close = get_close_matches(name, known, n=1)
+        for count, name in enumerate(unknown):
+            hinted = count < _MOST_HINTS and len(name) < 100
+            close = get_close_matches(name, known, n=1) if hinted else []
             hint = f"; did you mean {close[0]}?" if close else ""
             listed.append(f"`{name}` ({used[name].label}{hint})")
         raise OperatorError(f"the symbol has unknown operators: {', '.join(listed)}")
@@ -90,8 +89,6 @@ def _node(
     if operator is None:
         return variable(record.name, record.text)
     try:
-        for key in ("num_args", "num_outputs"):
-            _check_count(key, record.text.get(key))
         if version < _AUXILIARIES_PRESENT:
             attributes: Any = parse(operator.attributes, record.text, operator.name)
             for argument in operator.input_names(attributes)[len(inputs) :]:
@@ -105,8 +102,19 @@ def _node(
         raise GraphError(f"field `inputs` of {record.label}: {error}") from None
 
 
-def _check_count(key: str, text: str | None) -> None:
-    if text is not None and len(text.strip().lstrip("+-0")) > _MOST_DIGITS:
+def _check_counts(file: SymbolFile) -> None:
+    total = 0
+    for record in file.records:
+        for key in _COUNTS:
+            digits = record.text.get(key, "").strip().lstrip("+-0")
+            if len(digits) > _MOST_DIGITS:
+                raise OperatorError(
+                    f"{record.label}: `{key}` (={digits[:30]}) must have at most "
+                    f"{_MOST_DIGITS} digits"
+                )
+            total += int(digits) if digits.isdecimal() else 0
+    if total > _MOST_IN_ALL:
         raise OperatorError(
-            f"`{key}` (={text[:30]}) must have at most {_MOST_DIGITS} digits"
+            f"attributes that count inputs and outputs ({', '.join(_COUNTS)}) add up "
+            f"to {total}, which is refused: the limit is {_MOST_IN_ALL}"
         )

@@ -107,7 +107,8 @@ def _record(index: int, node: Any) -> Record:
         if not isinstance(attributes, dict):
             _refuse(f"field `{field}` of {label}", "an object", attributes)
         for key, value in attributes.items():
-            text[_string(label, field, key)] = _string(label, f"{field}.{key}", value)
+            key = _string(label, field, key)
+            text[key] = _string(label, f"{field}.{key}", value)
     inputs = _list(label, "inputs", node.get("inputs", []))
     record = Record(
         index,
