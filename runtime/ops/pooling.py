@@ -115,6 +115,18 @@ def _divisor(p: Pooling, windows: Windows) -> Array:
     return reduce(np.multiply.outer, counts)
 
 
+def _fold(function: np.ufunc, padded: Array, windows: Windows) -> Array:
+    """Reduce every window to one element."""
+    if padded.shape[2:] == windows.kernel:  # one window: let NumPy run over it
+        axes = tuple(range(2, padded.ndim))
+        return np.asarray(function.reduce(padded, axis=axes, keepdims=True))
+    taps = windows.taps()
+    total = padded[next(taps)].copy()
+    for tap in taps:
+        function(total, padded[tap], out=total)
+    return total
+
+
 def _forward(
     p: Pooling, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
@@ -123,17 +135,13 @@ def _forward(
     if p.pool_type == "max":
         lowest = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
         padded = windows.padded(data, lowest, data.dtype)
-        output[...] = lowest
-        for tap in windows.taps():
-            np.maximum(output, padded[tap], out=output)
+        output[...] = _fold(np.maximum, padded, windows)
         return
     wide = accumulator(data.dtype)
     padded = windows.padded(data, 0, wide)
     if p.pool_type == "lp":
         padded **= p.p_value
-    total = np.zeros(output.shape, wide)
-    for tap in windows.taps():
-        total += padded[tap]
+    total = _fold(np.add, padded, windows)
     if p.pool_type == "avg":
         total /= _divisor(p, windows)
     elif p.pool_type == "lp":
@@ -157,8 +165,11 @@ def _backward(
     if p.pool_type in ("avg", "sum"):
         if p.pool_type == "avg":
             grad = grad / _divisor(p, windows)
-        for tap in windows.taps():
-            scattered[tap] += grad
+        if scattered.shape[2:] == windows.kernel:
+            scattered += grad
+        else:
+            for tap in windows.taps():
+                scattered[tap] += grad
     elif p.pool_type == "max":
         padded = windows.padded(inputs[0], -np.inf, wide)
         # The first maximum in row-major order takes the whole gradient.

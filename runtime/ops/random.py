@@ -22,6 +22,7 @@ _LOW = np.uint64(0xFFFFFFFF)
 _SHIFT = np.uint64(32)
 _ROUNDS = 10
 _WORDS = 4
+_CACHED_BLOCKS = 4096
 
 Words = NDArray[np.uint32]
 
@@ -72,12 +73,14 @@ class PhiloxSource:
         """Numbers in [0, 1), multiples of 2^-24; the first axis counts rows."""
         rows, width = shape[0], prod(shape[1:])
         blocks = np.arange(-(-width // _WORDS))
-        counter = (
-            blocks[None, :],
-            (self.row + np.arange(rows))[:, None],
-            self.node,
-            self.step & 0xFFFFFFFF,
-        )
-        words = philox(counter, (self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF))
-        numbers = (words >> np.uint32(8)).astype(np.float32) * np.float32(2**-24)
-        return numbers.reshape(rows, -1)[:, :width].reshape(shape)
+        key = self.seed & 0xFFFFFFFF, self.seed >> 32 & 0xFFFFFFFF
+        numbers = np.empty((rows, width), np.float32)
+        # A few rows at a time, so that what the rounds work on stays in the cache.
+        step = max(1, _CACHED_BLOCKS // max(1, len(blocks)))
+        for start in range(0, rows, step):
+            part = numbers[start : start + step]
+            row = self.row + start + np.arange(len(part))
+            counter = (blocks, row[:, None], self.node, self.step & 0xFFFFFFFF)
+            words = philox(counter, key).reshape(len(part), -1)[:, :width]
+            np.multiply(words >> np.uint32(8), np.float32(2**-24), out=part)
+        return numbers.reshape(shape)
