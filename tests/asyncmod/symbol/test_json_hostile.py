@@ -222,7 +222,6 @@ ANYTHING = st.recursive(
 def test_any_change_is_read_or_refused(path: tuple[Any, ...], value: Any) -> None:
     try:
         net = sym.load_json(broken(list(path), value))
-    except GraphError as error:
-        assert str(error)
-    else:
-        assert sym.load_json(net.tojson()).tojson() == net.tojson()
+    except GraphError:
+        return
+    assert sym.load_json(net.tojson()).tojson() == net.tojson()
