@@ -146,3 +146,11 @@ def column_sums(x: int, x_row: int, sums: int, m: int, n: int, accumulate: int) 
         if i < m:
             total = total + load_first(x, i * x_row + j, count)
         store_first(sums, j, total + odd, count)
+
+
+@kernel
+def set_value(y: int, count: int, value: float) -> None:
+    """y = value, dense."""
+    one = splat(np.float32(value))
+    for i in range(0, count, LANES):
+        store_first(y, i, one, count - i)

@@ -145,6 +145,7 @@ _FIELDS = {
     "copy": "x[:] y[:] outer middle inner",
     "fill": "y@ bytes",
     "scale_add": "x@ y@ n alpha~",
+    "set_value": "y@ count value~",
     # Softmax and its loss head.
     "softmax": "x@ y@ rows classes",
     "softmax_output_backward": (
