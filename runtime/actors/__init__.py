@@ -1,1 +1,8 @@
-"""Device threads and the scope that owns them; knows nothing of graphs."""
+"""Device threads and the scope that owns them; knows nothing of graphs.
+
+Next: `runtime.actors.runtime`, then `command` for what the threads are told.
+"""
+
+from runtime.actors.runtime import Runtime, current_runtime, open_runtime
+
+__all__ = ["Runtime", "current_runtime", "open_runtime"]

@@ -1,7 +1,7 @@
 """BLAS threads: one per call while any runtime is open.
 
 The number is a property of the process, and a threaded BLAS collapses when a core is
-busy; devices bring their own threads. Needs `threadpoolctl`; without it nothing changes.
+busy; devices bring their own threads. Needs `threadpoolctl`, else nothing changes.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def single_threaded_blas() -> Iterator[None]:
 
 def _limit_blas() -> Any:
     try:
-        from threadpoolctl import threadpool_limits
+        from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
+            threadpool_limits,
+        )
     except ImportError:
         return None
     return threadpool_limits(limits=1, user_api="blas")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar
 
@@ -104,10 +105,8 @@ class Command(Generic[T]):
 
     def announce(self) -> None:
         """Tell Trio that all jobs have ended."""
-        try:
+        with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._finish)
-        except trio.RunFinishedError:
-            pass  # nobody is left who could wait
 
     # On the Trio thread -----------------------------------------------------------
 
@@ -125,11 +124,12 @@ class Command(Generic[T]):
             self._state = State.WITHDRAWN
             return True
 
-    async def wait(self) -> None:
+    async def wait(self, *, abandon: bool = False) -> None:
         """Return when all jobs have ended, whatever came of them.
 
         Only one task may wait. Cancellation withdraws the command; if it has begun
-        already, the call waits for its end and returns normally.
+        already, the call waits for its end and returns normally, unless it may
+        `abandon` the command, which then runs on unattended.
         """
         if self.finished or self.withdrawn:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -137,7 +137,7 @@ class Command(Generic[T]):
         self._task = trio.lowlevel.current_task()
 
         def abort(raise_cancel: Any) -> trio.lowlevel.Abort:
-            if self.withdraw():
+            if self.withdraw() or abandon:
                 self._task = None
                 return trio.lowlevel.Abort.SUCCEEDED
             return trio.lowlevel.Abort.FAILED

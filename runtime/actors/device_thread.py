@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Literal
 
@@ -13,8 +14,8 @@ import trio
 from runtime.actors.command import Command
 
 Event = Literal["queued", "reached", "began", "ended"]
-# Told of each event with the thread's name and the command: "queued" on the Trio thread,
-# the others on the device thread; "reached" comes before a command can be begun.
+# Told of each event with the thread's name and the command: "queued" on the Trio
+# thread, the others on the device thread; "reached" comes before a command may begin.
 Observer = Callable[[Event, str, Command[Any]], None]
 
 
@@ -73,10 +74,8 @@ class DeviceThread:
         while (item := self._mailbox.get()) is not None:
             self._execute(*item)
             del item  # it may hold large arrays, and the next one may be long in coming
-        try:
+        with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._stopped.set)
-        except trio.RunFinishedError:
-            pass  # nobody is left who could wait
 
     def _execute(self, command: Command[Any], index: int) -> None:
         observe = self.observe

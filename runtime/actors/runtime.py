@@ -7,6 +7,7 @@ closed first, newest first, then tasks are cancelled, then the threads end.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -36,13 +37,15 @@ class Runtime:
     Made by `open_runtime`. All methods belong to the Trio thread.
 
     Attributes:
-        closed: Whether its scope has ended.
+        closed: Whether its scope has ended: modules refuse calls.
+        stopped: Whether the device threads take no commands any more.
         last_yield: When work on the Trio thread last gave way to other tasks, by
             `time.perf_counter`; for those who run plans inline.
     """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.closed = False
+        self.stopped = False
         self.last_yield = 0.0
         self._nursery = nursery
         self._actors: dict[DeviceId, DeviceActor] = {}
@@ -85,26 +88,26 @@ class Runtime:
         for actor in self._actors.values():
             actor.thread.observe = observer
 
-    async def aclose(self, deadline: float) -> None:
-        """Close modules, tasks and threads; called by `open_runtime`.
-
-        Returns after `deadline` seconds at the latest. What blocks a device thread
-        then is named in a log line, and the thread is left to itself.
-        """
-        if self.closed:
-            return
-        with trio.move_on_after(deadline, shield=True) as closing:
+    async def close_owned(self, deadline: float) -> None:
+        """Close what is registered, newest first; called by `open_runtime`."""
+        with trio.move_on_after(deadline, shield=True):
             while self._owned:
                 _, owned = self._owned.popitem()
                 await self._close(owned)
         self.closed = True
         self._nursery.cancel_scope.cancel()
+
+    async def stop_threads(self, deadline: float) -> None:
+        """End the device threads; called by `open_runtime`.
+
+        Returns after `deadline` seconds at the latest. What blocks a device thread
+        then is named in a log line, and the thread is left to itself.
+        """
+        self.stopped = True
         threads = [actor.thread for actor in self._actors.values()]
         for thread in threads:
             thread.stop()
-        # Idle threads end at once, also when the deadline has passed.
-        grace = 0.1 if closing.cancelled_caught else deadline
-        with trio.move_on_after(grace, shield=True):
+        with trio.move_on_after(deadline, shield=True):
             for thread in threads:
                 await thread.join()
         blocking = [text for thread in threads if (text := thread.running)]
@@ -142,6 +145,8 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
             log line and left to itself.
     """
     failures: list[BaseException] = []
+    runtime: Runtime | None = None
+    end = math.inf
     with single_threaded_blas():
         try:
             async with trio.open_nursery() as nursery:
@@ -153,11 +158,16 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
                     failures.append(error)
                 finally:
                     _current.reset(token)
-                    await runtime.aclose(deadline)
+                    end = trio.current_time() + deadline
+                    await runtime.close_owned(deadline)
         except BaseExceptionGroup as group:
             # A task failed; that the body was cancelled for it is no news.
             failures = [e for e in failures if not isinstance(e, trio.Cancelled)]
             failures += group.exceptions
+        finally:
+            if runtime is not None:
+                # Idle threads end at once, so they get a moment in any case.
+                await runtime.stop_threads(max(end - trio.current_time(), 0.1))
     if len(failures) > 1:
         raise BaseExceptionGroup("a runtime's body and its tasks failed", failures)
     for failure in failures:

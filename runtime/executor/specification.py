@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime.context import DeviceId
-from runtime.graph.compile import GradientRequest
+from runtime.errors import ShapeError
+from runtime.executor.split import sliced_shape
+from runtime.graph.build import Native
+from runtime.graph.compile import GradientRequest, Request
 from runtime.graph.ir import Graph, Shape
+from runtime.graph.plan import Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,7 @@ class GroupSpec:
         seed: Seed of the random operators.
         output_axes: Batch axis of each output, -1 for none; None means axis 0 of all.
         guards: Bytes of guard zone between tensors (debug mode).
+        dtypes: Element types of parameters that are known beforehand.
     """
 
     graph: Graph
@@ -60,8 +65,50 @@ class GroupSpec:
     seed: int = 0
     output_axes: tuple[int, ...] | None = None
     guards: int = 0
+    dtypes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:
         """Data, labels and states, in this order."""
         return (*self.data, *self.labels, *self.states)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of the whole batch.
+
+        Raises:
+            ShapeError: inputs that differ in it, or none that has a batch axis.
+        """
+        sizes = {
+            i.name: i.shape[i.batch_axis] for i in self.inputs if i.batch_axis >= 0
+        }
+        if len(set(sizes.values())) != 1:
+            raise ShapeError(
+                f"all data must have the same batch size (={sizes or 'none'}): give "
+                "every input of the batch the same size along its batch axis"
+            )
+        return next(iter(sizes.values()))
+
+
+def plan_request(
+    spec: GroupSpec,
+    rows: slice,
+    native: Native | None,
+    *,
+    is_train: bool,
+    parameters: Layout | None,
+    auxiliaries: Layout | None,
+) -> Request:
+    """What one device has to compile for its rows of the batch."""
+    return Request(
+        spec.graph,
+        tuple(i.name for i in spec.inputs),
+        {i.name: sliced_shape(i.shape, i.batch_axis, rows) for i in spec.inputs},
+        dict(spec.dtypes) | {i.name: i.dtype for i in spec.inputs},
+        spec.gradients if is_train else {},
+        is_train,
+        parameters,
+        auxiliaries,
+        native,
+        spec.guards,
+    )

@@ -5,8 +5,8 @@ k = 1, 2, ..., until the call finishes first. Device threads are held at a gate 
 only while no task can run, so that the steps come in the same order every time.
 
 The gate stands at one of two places: before a thread can begin a command ("queued": a
-cancelled command is withdrawn), or after it has begun it ("begun": a cancelled call must
-wait for the command's end). A thorough test goes through both.
+cancelled command is withdrawn), or after it has begun it ("begun": a cancelled call
+must wait for the command's end). A thorough test goes through both.
 """
 
 from __future__ import annotations

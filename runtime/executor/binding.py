@@ -1,0 +1,189 @@
+"""Binding a graph to devices: plan, allocate, compile; everything or nothing.
+
+Next: `runtime.executor.group`, which runs what is made here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from runtime.actors.crew import Crew, shielded
+from runtime.context import DeviceId
+from runtime.devices.contract import Device, Program
+from runtime.devices.factory import create_device
+from runtime.errors import DeviceError
+from runtime.executor.memory import Memory, free
+from runtime.executor.merging import Merge
+from runtime.executor.replica import Replica
+from runtime.executor.specification import GroupSpec, plan_request
+from runtime.executor.split import is_empty, split
+from runtime.graph.compile import compile_plan
+from runtime.graph.ir import Graph
+from runtime.graph.plan import Layout, Plan
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A graph, compiled on all devices of a group.
+
+    Attributes:
+        memory: The parameters and what else outlives the binding.
+        replicas: One per device.
+        slices: Each device's rows.
+        plan: The plan of the first device that has rows.
+        outputs, heads, input_gradients: How the parts of the devices merge.
+    """
+
+    memory: Memory
+    replicas: tuple[Replica, ...]
+    slices: tuple[slice, ...]
+    plan: Plan
+    outputs: Merge
+    heads: Merge | None
+    input_gradients: Merge | None
+
+
+async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
+    """Compile a graph on the devices' threads.
+
+    Args:
+        spec: What to bind.
+        crew: The devices' actors.
+        memory: Shared with another group; None to make new memory.
+
+    After an error or a cancellation nothing is left behind.
+    """
+    slices = split(spec.batch_size, spec.workload)
+    devices = await crew.run(
+        "open device", [partial(actor.device, _open) for actor in crew.actors]
+    )
+    plans = await crew.run_first("plan", partial(_plan, spec, slices, devices, memory))
+    first = next(plan for plan in plans if plan is not None)
+    if memory is None:
+        memory = await Memory.create(
+            crew,
+            devices,
+            _layout(first, "parameter"),
+            _layout(first, "auxiliary"),
+            has_gradients=spec.for_training,
+            guards=spec.guards,
+        )
+    elif spec.for_training and not memory.has_gradients:
+        raise DeviceError(
+            "a group for training cannot share the memory of a group that was bound "
+            "with for_training=False: bind the first one for training"
+        )
+    memory.users += 1
+    shares = zip(slices, devices, plans, strict=True)
+    replicas = tuple(
+        Replica(i, rows, device, spec, memory, plan)
+        for i, (rows, device, plan) in enumerate(shares)
+    )
+    try:
+        await crew.run("compile", [replica.compile for replica in replicas])
+    except BaseException:
+        await shielded("free", crew, closing_jobs(replicas, memory))
+        raise
+    if spec.for_training:
+        for replica in replicas:
+            memory.trained[replica.index] |= not replica.is_idle
+    return Binding(memory, replicas, slices, first, *_merges(spec, plans))
+
+
+def fixed_ones(graph: Graph) -> frozenset[str]:
+    """Parameters that count as 1 whatever they hold: gammas of BatchNorm(fix_gamma)."""
+    return frozenset(
+        node.inputs[1].node.name
+        for node in graph.nodes
+        if node.operator is not None and getattr(node.attributes, "fix_gamma", False)
+    )
+
+
+def closing_jobs(
+    replicas: Sequence[Replica], memory: Memory
+) -> list[Callable[[], None]]:
+    """What frees a group; its memory too if nobody else uses it."""
+
+    def close(replica: Replica, others: Sequence[Program | None]) -> None:
+        replica.close()
+        free(others)
+
+    left = zip(replicas, memory.leave(), strict=True)
+    return [partial(close, replica, others) for replica, others in left]
+
+
+def _open(device_id: DeviceId) -> Device:
+    return create_device(device_id.kind, device_id.index, device_id.worker)
+
+
+def _plan(
+    spec: GroupSpec,
+    slices: Sequence[slice],
+    devices: Sequence[Device],
+    memory: Memory | None,
+) -> list[Plan | None]:
+    """A plan for every device that has rows; equal shares have the same one."""
+    parameters = memory.parameters if memory is not None else None
+    auxiliaries = memory.auxiliaries if memory is not None else None
+    made: dict[tuple[int, type], Plan] = {}
+    plans: list[Plan | None] = []
+    for rows, device in zip(slices, devices, strict=True):
+        if is_empty(rows):
+            plans.append(None)
+            continue
+        key = rows.stop - rows.start, type(device.native)
+        if key not in made:
+            made[key] = compile_plan(
+                plan_request(
+                    spec,
+                    rows,
+                    device.native,
+                    is_train=spec.for_training,
+                    parameters=parameters,
+                    auxiliaries=auxiliaries,
+                )
+            )
+            parameters = _layout(made[key], "parameter")
+            auxiliaries = _layout(made[key], "auxiliary")
+        plans.append(made[key])
+    return plans
+
+
+def _layout(plan: Plan, segment: str) -> Layout:
+    return Layout(plan.tensors[segment], plan.segments.get(segment, 0))
+
+
+def _merges(
+    spec: GroupSpec, plans: Sequence[Plan | None]
+) -> tuple[Merge, Merge | None, Merge | None]:
+    """How outputs, head gradients and input gradients are put together."""
+    first = next(plan for plan in plans if plan is not None)
+    names = first.output_names
+    axes = spec.output_axes or (0,) * len(names)
+    if len(axes) != len(names):
+        raise ValueError(
+            f"output_axes (={axes}) must have one axis for each of the outputs {names}"
+        )
+
+    def merge(segment: str, names: Sequence[str], axes: Sequence[int]) -> Merge | None:
+        if not names:
+            return None
+        tensors = [
+            None if plan is None else [plan.tensors[segment][name] for name in names]
+            for plan in plans
+        ]
+        return Merge.of(names, axes, tensors)
+
+    outputs = merge("output", names, axes)
+    assert outputs is not None
+    heads = [name for name in names if name in first.heads]
+    axis_of = dict(zip(names, axes, strict=True))
+    wanted = first.tensors.get("input_gradient", {})
+    data = [i for i in spec.inputs if i.name in wanted]
+    return (
+        outputs,
+        merge("head", heads, [axis_of[name] for name in heads]),
+        merge("input_gradient", [i.name for i in data], [i.batch_axis for i in data]),
+    )

@@ -1,0 +1,347 @@
+"""The update of the parameters: sum of gradients and optimizer, all devices or none.
+
+A step has two phases. Every device computes and comes to a barrier; if one fails, all
+leave and nothing has changed. Then every device updates its part of the parameters that
+its domain shares, straight from the gradients of all devices, and comes to a second
+barrier, so that nobody reads parameters that another is still writing. Where devices do
+not share memory, or the optimizer is a Python function, gradients cross to the host
+and are summed there; always in the order of the devices.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.actors.barrier import Barrier
+from runtime.actors.crew import Crew, shielded
+from runtime.devices.contract import Program, Segment
+from runtime.errors import DeviceError
+from runtime.executor.memory import Memory, free
+from runtime.executor.replica import Replica
+from runtime.executor.updater import Updater
+from runtime.graph.update import plan_update
+from runtime.ops.update import get_rule
+
+Array = NDArray[Any]
+
+
+class Step:
+    """One update, as its device threads share it.
+
+    Attributes:
+        hyper: The rule's numbers for this step.
+        computed, reduced, updated: Barriers after the phases.
+        gradients: Per device its gradients on the host, if they cross.
+        compute_seconds, reduce_seconds: Per device.
+    """
+
+    __slots__ = (
+        "compute_seconds",
+        "computed",
+        "gradients",
+        "hyper",
+        "reduce_seconds",
+        "reduced",
+        "updated",
+        "weights",
+    )
+
+    def __init__(self, devices: int) -> None:
+        self.hyper: NDArray[np.float64] | None = None
+        self.computed = Barrier(devices)
+        self.reduced = Barrier(devices)
+        self.updated = Barrier(devices)
+        self.gradients: list[dict[str, Array]] = [{}] * devices
+        self.weights: dict[str, Array] = {}
+        self.compute_seconds = [0.0] * devices
+        self.reduce_seconds = [0.0] * devices
+
+
+class Update:
+    """What was compiled for one updater over one memory, and its state.
+
+    Attributes:
+        updater: The updater.
+        inline: Whether one device can run it on the Trio thread.
+    """
+
+    def __init__(
+        self, updater: Updater, memory: Memory, fixed_ones: frozenset[str]
+    ) -> None:
+        self.updater = updater
+        self._fixed_ones = fixed_ones
+        self.inline = False
+        self._memory = memory
+        self._programs: list[Program | None] = [None] * len(memory.devices)
+        self._crosses = updater.rule is None or len(memory.domains) > 1
+        self._host_states: dict[int, Any] = {}
+        self._dispatched: list[Step] = []
+
+    @classmethod
+    async def prepare(
+        cls, crew: Crew, memory: Memory, updater: Updater, fixed_ones: frozenset[str]
+    ) -> Update:
+        """The update of this updater, compiled at the first call."""
+        update = memory.updates.get(updater)
+        if update is not None:
+            return update
+        update = cls(updater, memory, fixed_ones)
+        if updater.rule is not None and updater.parameters:
+            devices = range(len(memory.devices))
+            try:
+                for leads in (True, False):
+                    jobs = [partial(update._compile, i, leads) for i in devices]
+                    await crew.run("compile update", jobs)
+            except BaseException:
+                jobs = [partial(free, [p]) for p in update._programs]
+                await shielded("free", crew, jobs)
+                raise
+        program = update._programs[0]
+        update.inline = program is not None and program.inline
+        # Another task may have been faster.
+        won = memory.updates.setdefault(updater, update)
+        if won is not update:
+            jobs = [partial(free, [p]) for p in update._programs]
+            await shielded("free", crew, jobs)
+        return won
+
+    def program(self, device: int) -> Program | None:
+        """The update program of a device; None with a host function."""
+        return self._programs[device]
+
+    # On the Trio thread -------------------------------------------------------------
+
+    def next_hyper(self) -> NDArray[np.float64] | None:
+        """The next step's numbers; the updater counts it."""
+        hyper = self.updater.hyper
+        return None if hyper is None else hyper()
+
+    def count(self, step: Step) -> None:
+        """A step is dispatched: give it its numbers."""
+        step.hyper = self.next_hyper()
+        self._dispatched.append(step)
+
+    def withdrawn(self, step: Step) -> None:
+        """A step will not be: give later ones the numbers that they then should have.
+
+        Called while the step is being withdrawn: later ones cannot have begun.
+        """
+        position = self._dispatched.index(step)
+        later = self._dispatched[position + 1 :]
+        for _ in (step, *later):
+            self.updater.revert()
+        del self._dispatched[position]
+        for other in later:
+            other.hyper = self.next_hyper()
+
+    def finished(self, step: Step, failed: bool) -> None:
+        """A step has ended; one that failed was no step."""
+        self._dispatched.remove(step)
+        if failed:
+            self.updater.revert()
+
+    # On the device threads ----------------------------------------------------------
+
+    def run(
+        self, replica: Replica, step: Step, compute: Callable[[], None] | None
+    ) -> bool:
+        """One device's share of a step, from its first phase to its last barrier.
+
+        Args:
+            replica: The device.
+            step: What the devices share.
+            compute: The first phase; None if the gradients are there already.
+
+        Returns:
+            Whether the step took effect (False: another device failed).
+        """
+        index = replica.index
+        begin = time.perf_counter()
+        try:
+            self._check()
+            if compute is not None:
+                compute()
+            self._write_hyper(index, step.hyper)
+            if self._crosses:
+                names = self.updater.parameters
+                step.gradients[index] = {n: replica.gradient(n) for n in names}
+        except BaseException:
+            step.computed.fail()
+            raise
+        step.compute_seconds[index] = time.perf_counter() - begin
+        if not step.computed.wait():
+            return False
+        begin = time.perf_counter()
+        try:
+            if self._crosses and not self._reduce(index, step):
+                return False
+            self._apply(replica, compute is not None)
+        finally:
+            step.updated.wait()
+        step.reduce_seconds[index] = time.perf_counter() - begin
+        return True
+
+    def run_alone(
+        self,
+        replica: Replica,
+        hyper: NDArray[np.float64] | None,
+        inputs: Mapping[str, Array],
+    ) -> None:
+        """The same for one device that updates by a rule: no barriers, little else."""
+        self._check()
+        replica.compute(inputs)
+        self._write_hyper(0, hyper)
+        self._apply(replica, True)
+
+    def read_states(self) -> dict[str, dict[str, Array]]:
+        """The rule's states by state name and parameter, from the first device."""
+        program = self._programs[0]
+        states = self.updater.states if program is not None else ()
+        return {
+            state: {n: self._read(state, n) for n in self.updater.parameters}
+            for state in states
+        }
+
+    def write_states(
+        self, device: int, states: Mapping[str, Mapping[str, Array]]
+    ) -> None:
+        """Set states on the device that leads its domain."""
+        program = self._programs[device]
+        if program is None or not self._memory.is_leader(device):
+            return
+        for state, values in states.items():
+            for name, value in values.items():
+                program.write(f"state.{state}", name, value)
+
+    def _read(self, state: str, name: str) -> Array:
+        program = self._programs[0]
+        assert program is not None
+        return program.read(f"state.{state}", name)
+
+    def _check(self) -> None:
+        torn = self._memory.torn
+        if torn is not None:
+            raise DeviceError(torn)
+
+    def _write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
+        program = self._programs[index]
+        if program is not None and hyper is not None:
+            program.write("hyper", "hyper", hyper)
+
+    def _reduce(self, index: int, step: Step) -> bool:
+        """Sum gradients on the host; False if another device failed in it."""
+        memory = self._memory
+        try:
+            if self.updater.rule is None:
+                if index == 0:
+                    step.weights, states = self._call_function(step)
+                    self._host_states = states
+            elif memory.is_leader(index):
+                program = self._programs[index]
+                assert program is not None or not self.updater.parameters
+                if program is not None:
+                    for name in self.updater.parameters:
+                        total = summed([part[name] for part in step.gradients])
+                        program.write("gradient.0", name, total)
+        except BaseException:
+            step.reduced.fail()
+            raise
+        if not step.reduced.wait():
+            return False
+        if self.updater.rule is None and memory.is_leader(index):
+            for name, weight in step.weights.items():
+                memory.storage[index].write("parameter", name, weight)
+        return True
+
+    def _apply(self, replica: Replica, commits: bool) -> None:
+        program = self._programs[replica.index]
+        try:
+            if commits:
+                replica.commit()
+            if program is not None:
+                program.launch("update")
+                program.wait()
+        except BaseException as error:
+            self._memory.torn = (
+                f"an earlier update failed in its middle ({error!r}): the parameters "
+                "may be a mixture of two steps; set all of them anew"
+            )
+            raise
+
+    def _call_function(self, step: Step) -> tuple[dict[str, Array], dict[int, Any]]:
+        """Run the update function on copies; nothing has changed if it raises."""
+        updater = self.updater
+        assert updater.function is not None
+        storage = self._memory.storage[0]
+        weights: dict[str, Array] = {}
+        states = dict(self._host_states)
+        for index, name in enumerate(updater.parameters):
+            weight = storage.read("parameter", name)
+            if name in self._fixed_ones:
+                weight[...] = 1
+            gradient = summed([part[name] for part in step.gradients])
+            if index in states:
+                state = copy.deepcopy(states[index])
+            elif updater.create_state is not None:
+                state = updater.create_state(index, weight)
+            else:
+                state = None
+            updater.function(index, weight, gradient, state)
+            weights[name], states[index] = weight, state
+        return weights, states
+
+    def _compile(self, device: int, leads: bool) -> None:
+        memory, updater = self._memory, self.updater
+        leader = memory.leader(device)
+        if leads is not (device == leader):
+            return
+        assert updater.rule is not None
+        rule = get_rule(updater.rule)
+        domain = next(domain for domain in memory.domains if device in domain)
+        position = domain.index(device)
+        if not rule.elementwise:
+            # Somebody must do it all: the leader; the others have nothing to do.
+            if position > 0:
+                return
+            domain = domain[:1]
+        one_domain = len(memory.domains) == 1
+        native = memory.devices[device].native is not None
+        plan = plan_update(
+            updater.rule,
+            memory.parameters,
+            updater.parameters,
+            states=updater.states,
+            hyper=len(rule.hyper),
+            devices=len(memory.devices) if one_domain else 1,
+            part=position,
+            parts=len(domain),
+            native=native,
+            fixed_ones=self._fixed_ones,
+        )
+        shared: dict[str, Segment] = {
+            "parameter": memory.storage[device].segments["parameter"]
+        }
+        if one_domain:
+            for i, storage in enumerate(memory.storage):
+                shared[f"gradient.{i}"] = storage.segments["gradient"]
+        lead = self._programs[leader]
+        if lead is not None:
+            for name, segment in lead.segments.items():
+                if name.startswith(("state.", "gradient.")):
+                    shared[name] = segment
+        self._programs[device] = memory.devices[device].compile(plan, shared)
+
+
+def summed(parts: list[Array]) -> Array:
+    """The sum of equal arrays, in order; one part is returned as it is."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

@@ -1,0 +1,160 @@
+"""The memory that outlives one binding: parameters, auxiliary states, gradients.
+
+One per family of groups (a module and its reshaped or shared bindings). Devices of one
+memory space form a domain and share the parameters; auxiliary states and gradients are
+each device's own. The memory is a program without rows on every device, whose segments
+the other programs share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.actors.crew import Crew, shielded
+from runtime.devices.contract import Device, Program, Segment
+from runtime.executor.updater import Updater
+from runtime.graph.plan import Layout, Plan
+
+if TYPE_CHECKING:
+    from runtime.executor.collective import Update
+
+Array = NDArray[Any]
+
+
+class Memory:
+    """See the module. `create` it, count its `users`, `leave` it.
+
+    Attributes:
+        devices: One per actor.
+        parameters, auxiliaries: Layouts that every plan of the family uses.
+        domains: Indexes of the devices, grouped by memory space.
+        storage: Per device the program that holds the memory.
+        has_gradients: Whether there is memory for gradients.
+        forwards: Per device how many training forwards it has begun.
+        gradients_zero: Per device whether its gradients are known to be zero.
+        users: How many groups use it.
+        trained: Per device whether some group gives it rows to train on.
+        updates: What was compiled for each updater.
+        torn: Why parameters may be a mixture of two steps; None normally.
+    """
+
+    def __init__(
+        self,
+        devices: Sequence[Device],
+        parameters: Layout,
+        auxiliaries: Layout,
+        has_gradients: bool,
+        guards: int,
+    ) -> None:
+        self.devices = tuple(devices)
+        self.parameters = parameters
+        self.auxiliaries = auxiliaries
+        self.has_gradients = has_gradients
+        self.domains = group_by([device.memory_space for device in devices])
+        self.storage: list[Program] = []
+        self.forwards = [0] * len(devices)
+        self.gradients_zero = [True] * len(devices)
+        self.trained = [False] * len(devices)
+        self.updates: dict[Updater, Update] = {}
+        self.torn: str | None = None
+        self.users = 0
+        self._guards = guards
+
+    @classmethod
+    async def create(
+        cls,
+        crew: Crew,
+        devices: Sequence[Device],
+        parameters: Layout,
+        auxiliaries: Layout,
+        *,
+        has_gradients: bool,
+        guards: int = 0,
+    ) -> Memory:
+        """Allocate everything, as zeros, on the devices' threads."""
+        memory = cls(devices, parameters, auxiliaries, has_gradients, guards)
+        programs: list[Program | None] = [None] * len(devices)
+
+        def allocate(device: int, leads: bool) -> None:
+            leader = memory.leader(device)
+            if leads is not (device == leader):
+                return
+            shared: dict[str, Segment] = {}
+            lead = programs[leader]
+            if lead is not None and "parameter" in lead.segments:
+                shared["parameter"] = lead.segments["parameter"]
+            programs[device] = memory._allocate(device, shared)
+
+        try:
+            for leads in (True, False):
+                jobs = [partial(allocate, i, leads) for i in range(len(devices))]
+                await crew.run("allocate", jobs)
+        except BaseException:
+            await shielded("free", crew, [partial(free, [p]) for p in programs])
+            raise
+        memory.storage = [program for program in programs if program is not None]
+        return memory
+
+    def leader(self, device: int) -> int:
+        """The first device of a device's domain."""
+        return next(domain[0] for domain in self.domains if device in domain)
+
+    def is_leader(self, device: int) -> bool:
+        return self.leader(device) == device
+
+    def leave(self) -> list[list[Program | None]]:
+        """One user less: per device the programs to free now, which may be none."""
+        self.users -= 1
+        if self.users > 0:
+            return [[] for _ in self.storage]
+        updates = list(self.updates.values())
+        self.updates.clear()
+        return [
+            [*(update.program(i) for update in updates), storage]
+            for i, storage in enumerate(self.storage)
+        ]
+
+    def _allocate(self, device: int, shared: Mapping[str, Segment]) -> Program:
+        layouts = {"parameter": self.parameters, "auxiliary": self.auxiliaries}
+        if self.has_gradients:
+            layouts["gradient"] = self.parameters.rename("gradient")
+        layouts = {name: layout for name, layout in layouts.items() if layout.nbytes}
+        plan = Plan(
+            segments={name: layout.nbytes for name, layout in layouts.items()},
+            tensors={name: layout.tensors for name, layout in layouts.items()},
+            sections={},
+            slotted=(),
+            zeroed=tuple(layouts),
+            guards=self._guards,
+        )
+        return self.devices[device].compile(plan, shared)
+
+
+def free(programs: Sequence[Program | None]) -> None:
+    """Close programs; on their device's thread."""
+    for program in programs:
+        if program is not None:
+            program.close()
+
+
+def group_by(keys: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+    """Positions of equal keys, in order of the first of each."""
+    groups: dict[str, list[int]] = {}
+    for position, key in enumerate(keys):
+        groups.setdefault(key, []).append(position)
+    return tuple(map(tuple, groups.values()))
+
+
+def mean(parts: Sequence[Array]) -> Array:
+    """The mean of equal arrays, summed in order; one part is returned as it is."""
+    if len(parts) == 1:
+        return parts[0]
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return np.asarray(total / len(parts)).astype(parts[0].dtype, copy=False)

@@ -1,0 +1,110 @@
+"""Work that was dispatched and not waited for: how pipelines keep devices busy."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+from numpy.typing import NDArray
+
+from runtime.actors.command import Command, first_error
+
+Array = NDArray[Any]
+
+
+class Pending:
+    """A dispatched step or prediction; one task at a time may wait for it.
+
+    Attributes:
+        compute_seconds: Slowest device's forward and backward; 0 until finished.
+        reduce_seconds: Slowest device's sum of gradients and update.
+    """
+
+    def __init__(
+        self,
+        breathe: Callable[[], Awaitable[None]],
+        command: Command[Any] | None = None,
+        copied: trio.Event | None = None,
+        outputs: list[Array] | None = None,
+        error: BaseException | None = None,
+    ) -> None:
+        """Made by a group.
+
+        Args:
+            breathe: A checkpoint.
+            command: The work; None if it is done already.
+            copied: Set when the inputs are not read any more; None if they are not.
+            outputs: The merged outputs, filled when the work is done.
+            error: What went wrong in work that is done already.
+        """
+        self.compute_seconds = 0.0
+        self.reduce_seconds = 0.0
+        self._breathe = breathe
+        self._command = command
+        self._copied = copied
+        self._outputs = outputs
+        self._error = error
+
+    async def copied(self) -> None:
+        """Return when the work no longer reads the caller's input arrays.
+
+        At once for inputs of up to 1 MB, which are copied at dispatch; otherwise when
+        the devices have copied them. Cancellation withdraws the work if it has not
+        begun, else it waits for the copies.
+        """
+        if self._copied is None or self._copied.is_set():
+            await self._breathe()
+            return
+        assert self._command is not None
+        try:
+            await self._copied.wait()
+        except trio.Cancelled:
+            if not self._command.withdraw():
+                with trio.CancelScope(shield=True):
+                    await self._copied.wait()
+            raise
+
+    async def wait(self) -> None:
+        """Return when the work has finished on all devices; raise what went wrong.
+
+        Cancellation withdraws the work if it has not begun on any device, else the
+        call waits for its end and returns.
+        """
+        command = self._command
+        if command is None or command.finished:
+            await self._breathe()
+        else:
+            await command.wait()
+        if command is not None:
+            if command.withdrawn:
+                raise RuntimeError("this step was withdrawn: it never began")
+            if self._error is None:
+                self._error = first_error(command.errors, command.places)
+        if self._error is not None:
+            raise self._error
+
+    async def outputs(self) -> list[Array]:
+        """Wait, then return the merged outputs (a step: only with `outputs=True`)."""
+        await self.wait()
+        if self._outputs is None:
+            raise RuntimeError("the step was dispatched with outputs=False")
+        return self._outputs
+
+    async def settle(self) -> bool:
+        """Leave nothing in flight: withdraw the work, or wait for its end.
+
+        Never raises what went wrong in the work and cannot be cancelled (at most one
+        step's time). For `finally` blocks; settle the newest first.
+
+        Returns:
+            Whether the work was done.
+        """
+        command = self._command
+        if command is None:
+            return self._error is None
+        if command.withdraw():
+            return False
+        with trio.CancelScope(shield=True):
+            await command.wait()
+        return not any(command.errors)

@@ -1,0 +1,281 @@
+"""One device's share of a group: its programs, and its part of every array.
+
+All methods run on the device's thread, or on the Trio thread while that thread has
+nothing to do.
+
+Next: `runtime.executor.collective`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.devices.contract import Device, Program, StepKey
+from runtime.errors import DeviceError, GradientError
+from runtime.executor.memory import Memory
+from runtime.executor.merging import Merge
+from runtime.executor.specification import GroupSpec, plan_request
+from runtime.executor.split import Selection, is_empty, select, sliced_shape
+from runtime.graph.compile import compile_plan
+from runtime.graph.ir import Shape
+from runtime.graph.plan import Plan
+
+Array = NDArray[Any]
+
+# Slots of the inference program: `forward` leaves its outputs in one of its own, so
+# that `predict` in another task cannot disturb them.
+_FORWARD_SLOT, _PREDICT_SLOT, _INFERENCE_SLOTS = 0, 1, 2
+
+
+class Replica:
+    """See the module.
+
+    Attributes:
+        index: Position of the device in the group.
+        rows: Its rows of the batch; none makes it idle: it only keeps parameters.
+        training: The training program; None if idle or not for training.
+        inference: The inference program; None until first used.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        rows: slice,
+        device: Device,
+        spec: GroupSpec,
+        memory: Memory,
+        plan: Plan | None,
+    ) -> None:
+        self.index = index
+        self.rows = rows
+        self.training: Program | None = None
+        self.inference: Program | None = None
+        self._device = device
+        self._spec = spec
+        self._memory = memory
+        self._plan = plan
+        self._selections = {
+            i.name: selection(i.shape, i.batch_axis, rows) for i in spec.inputs
+        }
+        self._states = {
+            i.name: np.zeros(sliced_shape(i.shape, i.batch_axis, rows), i.dtype)
+            for i in spec.states
+        }
+        self._last: tuple[Program, int] | None = None
+        self._slot = 0
+        self._written = [n for n, wish in spec.gradients.items() if wish == "write"]
+
+    @property
+    def is_idle(self) -> bool:
+        return is_empty(self.rows)
+
+    @property
+    def storage(self) -> Program:
+        return self._memory.storage[self.index]
+
+    def compile(self) -> None:
+        """Make the program that the group was made for."""
+        if self._plan is None:
+            return
+        if not self._spec.for_training:
+            self.inference = self._compile(self._plan, _INFERENCE_SLOTS)
+            return
+        self.training = self._compile(self._plan, self._spec.in_flight)
+        if "input_gradient" in self._plan.segments:
+            self.training.fill("input_gradient")
+
+    def inference_program(self) -> Program:
+        """The inference program, made by the first call."""
+        if self.inference is None:
+            request = plan_request(
+                self._spec,
+                self.rows,
+                self._device.native,
+                is_train=False,
+                parameters=self._memory.parameters,
+                auxiliaries=self._memory.auxiliaries,
+            )
+            self.inference = self._compile(compile_plan(request), _INFERENCE_SLOTS)
+        return self.inference
+
+    # Running ------------------------------------------------------------------------
+
+    def forward(self, inputs: Mapping[str, Array]) -> None:
+        """A training forward."""
+        key = self._begin_forward()
+        program = self.training
+        if program is None:
+            return
+        self._write(program, inputs, self._slot)
+        program.launch("forward", self._slot, key)
+        program.wait()
+        self._last = program, self._slot
+
+    def infer(self, inputs: Mapping[str, Array]) -> None:
+        """An inference forward, whose outputs stay readable."""
+        self._last = None
+        if self.is_idle:
+            return
+        program = self.inference_program()
+        self._write(program, inputs, _FORWARD_SLOT)
+        program.launch("predict", _FORWARD_SLOT)
+        program.wait()
+        self._last = program, _FORWARD_SLOT
+
+    def backward(self, heads: Mapping[str, Array]) -> None:
+        """A backward after a training forward; `heads` are this device's parts."""
+        program = self.training
+        if program is None:
+            self._zero_stale_gradients()
+            return
+        if self._last is None or self._last[0] is not program:
+            raise GradientError("backward needs a training forward before it")
+        self._memory.gradients_zero[self.index] = False
+        for name, head in heads.items():
+            program.write("head", name, head)
+        program.launch("backward", self._slot)
+        program.wait()
+
+    def commit(self) -> None:
+        """Make the last training forward's auxiliary states the current ones."""
+        if self.training is not None:
+            self.training.launch("commit", self._slot)
+            self.training.wait()
+
+    def compute(
+        self,
+        inputs: Mapping[str, Array],
+        copied: Callable[[int], None] | None = None,
+        *,
+        next_slot: bool = False,
+    ) -> None:
+        """Forward and backward of a step.
+
+        Args:
+            inputs: The whole batch.
+            copied: Told this device's index when it reads the inputs no more.
+            next_slot: Use other input and output buffers than the last forward.
+        """
+        key = self._begin_forward()
+        program = self.training
+        if program is None:
+            self._zero_stale_gradients()
+            return
+        self._memory.gradients_zero[self.index] = False
+        if next_slot:
+            self._slot = (self._slot + 1) % self._spec.in_flight
+        slot = self._slot
+        self._write(program, inputs, slot)
+        if copied is not None:
+            copied(self.index)
+        program.launch("forward", slot, key)
+        program.launch("backward", slot)
+        program.wait()
+        self._last = program, slot
+
+    def predict(
+        self,
+        inputs: Mapping[str, Array],
+        merge: Merge,
+        merged: list[Array],
+        copied: Callable[[int], None] | None = None,
+    ) -> None:
+        """Inference in buffers of its own, and its outputs into the merged ones."""
+        if self.is_idle:
+            return
+        program = self.inference_program()
+        self._write(program, inputs, _PREDICT_SLOT)
+        if copied is not None:
+            copied(self.index)
+        program.launch("predict", _PREDICT_SLOT)
+        merge.fill(
+            self.index, merged, lambda name: program.read("output", name, _PREDICT_SLOT)
+        )
+
+    # Reading and writing ------------------------------------------------------------
+
+    def output(self, name: str) -> Array:
+        """This device's part of an output of the last forward."""
+        if self._last is None:
+            raise DeviceError(
+                "there are no outputs: no forward has succeeded since the bind or "
+                "since a forward that failed"
+            )
+        program, slot = self._last
+        return program.read("output", name, slot)
+
+    def input_gradient(self, name: str) -> Array:
+        assert self.training is not None
+        return self.training.read("input_gradient", name)
+
+    def gradient(self, name: str) -> Array:
+        return self.storage.read("gradient", name)
+
+    def zero_gradients(self) -> None:
+        """Set the gradients of parameters and inputs to zero."""
+        if "gradient" in self.storage.segments:
+            self.storage.fill("gradient")
+        if self.training is not None:
+            if "input_gradient" in self.training.segments:
+                self.training.fill("input_gradient")
+
+    @property
+    def state_shapes(self) -> dict[str, Shape]:
+        return {name: array.shape for name, array in self._states.items()}
+
+    def set_states(self, states: Mapping[str, Array]) -> None:
+        """Keep copies of state inputs, for every forward from now on."""
+        for name, value in states.items():
+            self._states[name] = value.astype(self._states[name].dtype)
+
+    def state(self, name: str) -> Array:
+        return self._states[name].copy()
+
+    def close(self) -> None:
+        self._last = None
+        for program in (self.training, self.inference):
+            if program is not None:
+                program.close()
+
+    def _compile(self, plan: Plan, slots: int) -> Program:
+        shared = dict(self.storage.segments)
+        return self._device.compile(plan, shared, slots)
+
+    def _begin_forward(self) -> StepKey:
+        self._last = None
+        forwards = self._memory.forwards
+        step = forwards[self.index]
+        forwards[self.index] = step + 1
+        return StepKey(self._spec.seed, step, self.rows.start)
+
+    def _write(self, program: Program, inputs: Mapping[str, Array], slot: int) -> None:
+        for name, array in inputs.items():
+            selection = self._selections[name]
+            if selection is not None:
+                array = array[selection]
+            program.write("input", name, array, slot)
+        for name, array in self._states.items():
+            program.write("input", name, array, slot)
+
+    def _zero_stale_gradients(self) -> None:
+        """An idle device's gradients count as zero, unless they accumulate."""
+        memory = self._memory
+        if memory.gradients_zero[self.index]:
+            return
+        for name in self._written:
+            tensor = memory.parameters.tensors.get(name)
+            if tensor is not None:
+                zeros = np.zeros(tensor.shape, tensor.dtype)
+                self.storage.write("gradient", name, zeros)
+        memory.gradients_zero[self.index] = True
+
+
+def selection(shape: Shape, axis: int, rows: slice) -> Selection:
+    """What a device takes of an input; None if it takes all of it."""
+    if sliced_shape(shape, axis, rows) == shape:
+        return None
+    return select(axis, rows)
