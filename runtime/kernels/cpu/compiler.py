@@ -11,13 +11,29 @@ from typing import Any
 from llvmlite import binding
 from numba import cfunc, types
 
-from runtime.kernels.cpu import elementwise, gemm, layout, softmax, update
+from runtime.kernels.cpu import (
+    channel_sums,
+    convolution,
+    elementwise,
+    gemm,
+    layout,
+    softmax,
+    update,
+)
 from runtime.kernels.cpu.entry import row_function
 from runtime.kernels.cpu.microkernel import WIDTHS, symbol, tiles_module
 from runtime.kernels.cpu.vm import run_rows
 
 # Importing these registers their kernels.
-KERNEL_MODULES = (elementwise, gemm, layout, softmax, update)
+KERNEL_MODULES = (
+    channel_sums,
+    convolution,
+    elementwise,
+    gemm,
+    layout,
+    softmax,
+    update,
+)
 
 _KNOWN = {"memset", "memcpy", "memmove"} | {symbol(*width) for width in WIDTHS}
 

@@ -78,7 +78,7 @@ def _transpose_edge(
     columns: Any,
     stored: Any,
 ) -> None:
-    """Transpose fewer rows and columns; see `transpose`."""
+    """Transpose fewer rows and columns; see `transpose_matrix`."""
     nothing = ir.Constant(INT64, 0)
 
     def mask(row: int, rows: Any, count: Any) -> Any:
@@ -97,7 +97,7 @@ def _transpose_edge(
 
 
 @inlined
-def transpose(
+def transpose_matrix(
     source: int,
     source_row: int,
     result: int,
@@ -133,7 +133,7 @@ def pack_panels(b: int, b_row: int, b_column: int, panels: int, k: int, n: int) 
                     value = load_first(x, p * b_row + v, max(columns - v, 0))
                     store_first(panel, p * PANEL + v, value, LANES)
         elif b_row == 1:
-            transpose(x, b_column, panel, PANEL, columns, k, PANEL)
+            transpose_matrix(x, b_column, panel, PANEL, columns, k, PANEL)
         else:
             for p in range(k):
                 for v in range(PANEL):
@@ -164,7 +164,7 @@ def to_image(
         for h in range(height):
             source = x + 4 * (image * channels * plane + h * width)
             result = y + 4 * (image * y_image + h * y_row)
-            transpose(source, plane, result, y_pixel, channels, width, stored)
+            transpose_matrix(source, plane, result, y_pixel, channels, width, stored)
 
 
 @kernel
@@ -187,4 +187,4 @@ def from_image(
         for h in range(height):
             source = x + 4 * (image * x_image + h * x_row)
             result = y + 4 * (image * channels * plane + h * width)
-            transpose(source, x_pixel, result, plane, width, channels, width)
+            transpose_matrix(source, x_pixel, result, plane, width, channels, width)

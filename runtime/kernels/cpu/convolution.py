@@ -1,0 +1,315 @@
+"""Direct convolution of image tensors: forward, data and weight gradients.
+
+Nothing is unrolled into columns: the register tiles read the input where it lies.
+Where the input's channels need no padding, the taps of one window row are one
+contiguous run of kernel_w * channels floats.
+"""
+
+from __future__ import annotations
+
+from runtime.kernels.cpu.channel_sums import add_moments, padded_channels
+from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.layout import transpose_matrix
+from runtime.kernels.cpu.microkernel import tile
+from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.tiles import (
+    ADD_AFTER_EPILOGUE,
+    ADD_BEFORE_EPILOGUE,
+    PANEL,
+    REPLACE,
+    ROWS_1,
+    ROWS_2,
+    even_share,
+    load_row,
+    multiply_rows,
+)
+from runtime.kernels.cpu.vector import (
+    LANES,
+    fill_bytes,
+    get,
+    inlined,
+    load,
+    put,
+    stack,
+    store,
+)
+
+_CACHE_FLOATS = host_target().cache_bytes // 4
+
+_bias_row = stack(PANEL)
+_block = stack(LANES * LANES)
+_tile_1 = tile(1, partial=True)
+_tile_2 = tile(2, partial=True)
+
+
+@inlined
+def panel_columns(left: int) -> int:
+    """Width of the next panel of a weight: two vectors, at the end perhaps one."""
+    return LANES if left <= LANES else PANEL
+
+
+@inlined
+def tap_number(position: int, start: int, step: int, count: int) -> int:
+    """Which of the taps start, start + step, ... a position is; -1 if none."""
+    distance = position - start
+    if distance == 0:
+        return 0
+    if step == 0 or distance % step != 0:
+        return -1
+    number = distance // step
+    return number if 0 <= number < count else -1
+
+
+@kernel
+def conv_pack(
+    weight: int,
+    panels: int,
+    out_channels: int,
+    in_channels: int,
+    kernel_h: int,
+    kernel_w: int,
+    transpose: int,
+    h_start: int,
+    h_step: int,
+    h_count: int,
+    w_start: int,
+    w_step: int,
+    w_count: int,
+) -> None:
+    """OIHW weight to panels of output channels, for `conv`.
+
+    A panel's rows are the chosen taps (h, w) and in each the input channels. With
+    `transpose` the channels change their roles. Every panel is two vectors wide;
+    the last is one if that suffices.
+    """
+    taps = kernel_h * kernel_w
+    # The panels' columns are rows of the weight as a matrix: all of it, or one
+    # matrix per output channel if those are what is summed over.
+    columns, depth = out_channels, in_channels
+    matrices, run = 1, in_channels * taps
+    if transpose != 0:
+        columns, depth = in_channels, out_channels
+        matrices, run = out_channels, taps
+    size = h_count * w_count * depth
+    block = _block()
+    for first in range(0, columns, LANES):
+        j = first // PANEL * PANEL
+        width = panel_columns(columns - j)
+        panel = panels + 4 * (j * size + first - j)
+        for matrix in range(matrices):
+            for start in range(0, run, LANES):
+                length = min(LANES, run - start)
+                source = weight + 4 * (matrix * columns * run + first * run + start)
+                # fmt: off
+                transpose_matrix(source, run, block, LANES,
+                          min(LANES, columns - first), length, LANES)
+                # fmt: on
+                for r in range(length):
+                    position = (start + r) % taps
+                    h = tap_number(position // kernel_w, h_start, h_step, h_count)
+                    w = tap_number(position % kernel_w, w_start, w_step, w_count)
+                    if h >= 0 and w >= 0:
+                        channel = matrix + (start + r) // taps
+                        row = (h * w_count + w) * depth + channel
+                        store(panel, row * width, load(block, r * LANES))
+        # A panel of two vectors of which only one holds channels does not occur.
+
+
+@kernel
+def conv(
+    x: int,
+    x_image: int,
+    x_row: int,
+    x_pixel: int,
+    y: int,
+    y_image: int,
+    y_row: int,
+    y_pixel: int,
+    images: int,
+    height: int,
+    width: int,
+    stride_h: int,
+    stride_w: int,
+    dilate_h: int,
+    dilate_w: int,
+    kernel_h: int,
+    kernel_w: int,
+    in_channels: int,
+    out_channels: int,
+    panels: int,
+    bias: int,
+    statistics: int,
+    pivot: int,
+    epilogue: int,
+    accumulate: int,
+) -> None:
+    """y = epilogue(x * weight + bias) (+ y), with sums for batch normalization.
+
+    x is the input pixel of the first tap of output pixel (0, 0); taps outside the
+    image read its halo.
+    """
+    step_h, step_w = stride_h * x_row, stride_w * x_pixel
+    n1, a1, n2, a2 = kernel_w, dilate_w * x_pixel, in_channels, 1
+    if in_channels == 1:
+        n1, n2, a2 = 1, kernel_w, a1
+    elif kernel_w == 1 or a1 == in_channels:
+        n1, n2 = 1, kernel_w * in_channels
+    size = kernel_h * kernel_w * in_channels
+
+    # Rows that lie one behind the other are one row; so are images.
+    if step_h == width * step_w and y_row == width * y_pixel:
+        width, height = width * height, 1
+        if x_image == width * step_w and y_image == width * y_pixel:
+            width, images = width * images, 1
+
+    carry = REPLACE
+    if accumulate != 0:
+        carry = ADD_AFTER_EPILOGUE if epilogue != 0 else ADD_BEFORE_EPILOGUE
+    stored = padded_channels(out_channels)
+    bias_row = _bias_row()
+    for image in range(images):
+        for j in range(0, stored, PANEL):
+            columns = panel_columns(stored - j)
+            load_row(bias_row, bias, j, out_channels - j)
+            for h in range(height):
+                source = x + 4 * (image * x_image + h * step_h)
+                result = y + 4 * (image * y_image + h * y_row)
+                # fmt: off
+                multiply_rows(width, source, step_w, panels + 4 * j * size,
+                              columns, columns, kernel_h, dilate_h * x_row,
+                              n1, a1, n2, a2, bias, bias_row,
+                              result + 4 * j, y_pixel, out_channels - j, stored - j,
+                              0, 0, epilogue, carry)
+                if statistics != 0:
+                    add_moments(result, y_pixel, width, j, min(j + columns, stored),
+                                out_channels, pivot, statistics)
+                # fmt: on
+
+
+@kernel
+def conv_weight_gradient(
+    x: int,
+    x_image: int,
+    x_row: int,
+    x_pixel: int,
+    dy: int,
+    dy_image: int,
+    dy_row: int,
+    dy_pixel: int,
+    images: int,
+    height: int,
+    width: int,
+    stride_h: int,
+    stride_w: int,
+    dilate_h: int,
+    dilate_w: int,
+    kernel_h: int,
+    kernel_w: int,
+    in_channels: int,
+    out_channels: int,
+    gradient: int,
+    scratch: int,
+    accumulate: int,
+) -> None:
+    """OIHW gradient of a convolution's weight (+ what `gradient` holds).
+
+    For every tap a product of matrices, input channels x pixels x output channels,
+    summed in `scratch` over blocks of pixels that fit into the cache.
+    """
+    stored = padded_channels(out_channels)
+    row = (out_channels + LANES - 1) // LANES * LANES
+    depth = kernel_h * kernel_w * in_channels
+    fill_bytes(scratch, 4 * depth * row)
+
+    # One matrix per window row where its taps are equally far apart, else per tap.
+    taps, m, a_row = kernel_w, in_channels, 1
+    if in_channels == 1:
+        taps, m, a_row = 1, kernel_w, dilate_w * x_pixel
+    elif kernel_w == 1 or dilate_w * x_pixel == in_channels:
+        taps, m = 1, kernel_w * in_channels
+
+    pixel = stride_h * stride_w * x_pixel + dy_pixel
+    rows = max(1, min(height, _CACHE_FLOATS // 4 // (width * pixel)))
+    batch = max(1, min(images, _CACHE_FLOATS // 4 // (width * pixel * height)))
+    for image in range(0, images, batch):
+        for h in range(0, height, rows):
+            source = x + 4 * (image * x_image + h * stride_h * x_row)
+            result = dy + 4 * (image * dy_image + h * dy_row)
+            # fmt: off
+            _add_block(source, x_image, stride_h * x_row, stride_w * x_pixel, a_row,
+                       result, dy_image, dy_row, dy_pixel, stored,
+                       min(batch, images - image), min(rows, height - h), width,
+                       kernel_h, dilate_h * x_row, taps, dilate_w * x_pixel, m,
+                       scratch, row)
+            # fmt: on
+
+    _store_gradient(
+        scratch, row, gradient, out_channels, in_channels, kernel_h * kernel_w, accumulate
+    )
+
+
+@inlined
+def _add_block(
+    x: int,
+    x_image: int,
+    x_row: int,
+    x_pixel: int,
+    a_row: int,
+    dy: int,
+    dy_image: int,
+    dy_row: int,
+    dy_pixel: int,
+    stored: int,
+    images: int,
+    height: int,
+    width: int,
+    kernel_h: int,
+    tap_row: int,
+    taps: int,
+    tap: int,
+    m: int,
+    scratch: int,
+    row: int,
+) -> None:
+    """Add the products of one block of pixels to the sums."""
+    for j in range(0, stored, PANEL):
+        columns = stored - j
+        most = ROWS_1 if columns <= LANES else ROWS_2
+        for t in range(kernel_h * taps):
+            a = x + 4 * (t // taps * tap_row + t % taps * tap)
+            i = 0
+            while i < m:
+                rows = even_share(m - i, most)
+                out = scratch + 4 * ((t * m + i) * row + j)
+                # fmt: off
+                if columns <= LANES:
+                    _tile_1(rows, a + 4 * i * a_row, a_row, dy + 4 * j,
+                            images, x_image, dy_image, height, x_row, dy_row,
+                            width, x_pixel, dy_pixel, out, row, out, row, columns)
+                else:
+                    _tile_2(rows, a + 4 * i * a_row, a_row, dy + 4 * j,
+                            images, x_image, dy_image, height, x_row, dy_row,
+                            width, x_pixel, dy_pixel, out, row, out, row, columns)
+                # fmt: on
+                i += rows
+
+
+@inlined
+def _store_gradient(
+    scratch: int,
+    row: int,
+    gradient: int,
+    out_channels: int,
+    in_channels: int,
+    taps: int,
+    accumulate: int,
+) -> None:
+    """Sums [tap][input channel][output channel] to the OIHW gradient."""
+    for o in range(out_channels):
+        for i in range(in_channels):
+            for t in range(taps):
+                place = (o * in_channels + i) * taps + t
+                value = get(scratch, (t * in_channels + i) * row + o)
+                if accumulate != 0:
+                    value = value + get(gradient, place)
+                put(gradient, place, value)

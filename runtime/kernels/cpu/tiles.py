@@ -1,0 +1,154 @@
+"""Rows of register tiles, and what happens to their sums on the way out.
+
+Matrix products and convolutions both compute m rows of one panel; they differ in
+how a row's operands are reached.
+"""
+
+from __future__ import annotations
+
+from runtime.kernels.cpu.activation import activate, activation_gradient
+from runtime.kernels.cpu.microkernel import max_rows, tile
+from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.vector import (
+    LANES,
+    inlined,
+    keep_first,
+    load,
+    load_first,
+    stack,
+    store,
+    store_first,
+    zeros,
+)
+
+PANEL = host_target().panel
+ROWS_1 = max_rows(1)
+ROWS_2 = max_rows(2)
+
+_tile_1 = tile(1)
+_tile_2 = tile(2)
+_tile_room = stack(ROWS_1 * PANEL)
+
+# What becomes of the value that a result's place holds.
+REPLACE = 0
+ADD_BEFORE_EPILOGUE = 1
+ADD_AFTER_EPILOGUE = 2
+
+
+@inlined
+def even_share(total: int, most: int) -> int:
+    """First of the fewest equal shares of `total` that are not above `most`."""
+    parts = (total + most - 1) // most
+    return (total + parts - 1) // parts
+
+
+@inlined
+def load_row(row: int, source: int, index: int, count: int) -> None:
+    """Fill one panel row with `count` floats at source[index] (0: none), then zeros."""
+    for v in range(0, PANEL, LANES):
+        if source == 0 or v >= count:
+            store(row, v, zeros())
+        else:
+            store(row, v, load_first(source, index + v, count - v))
+
+
+@inlined
+def multiply_rows(
+    m: int,
+    a: int,
+    a_row: int,
+    panel: int,
+    step: int,
+    width: int,
+    n0: int,
+    a0: int,
+    n1: int,
+    a1: int,
+    n2: int,
+    a2: int,
+    bias: int,
+    bias_row: int,
+    c: int,
+    c_row: int,
+    columns: int,
+    stored: int,
+    mask: int,
+    mask_row: int,
+    epilogue: int,
+    carry: int,
+) -> None:
+    """Compute `width` columns (one or two vectors) of m rows from one panel.
+
+    A row's operands are reached by the loops (n0, a0), (n1, a1), (n2, a2), see
+    `microkernel`; the panel's rows, `step` floats apart, follow them in this order.
+    `bias_row` holds `width` floats that the sums begin with; `bias` is 0 if they are
+    zeros. Columns up to
+    `stored` are written, those from `columns` on (which the panel has as zeros)
+    as zeros. With `mask`, the result is multiplied by the activation's gradient at
+    it instead of being activated.
+    """
+    room = _tile_room()
+    nonlinear = epilogue != 0 or mask != 0
+    direct = stored >= width and carry != ADD_AFTER_EPILOGUE
+    if carry == ADD_BEFORE_EPILOGUE and bias != 0:
+        direct = False
+    most = ROWS_1 if width == LANES else ROWS_2
+    b1 = n2 * step
+    b0 = n1 * b1
+    i = 0
+    while i < m:
+        rows = even_share(m - i, most)
+        x = a + 4 * i * a_row
+        y = c + 4 * i * c_row
+        init, init_row, out, out_row = bias_row, 0, room, PANEL
+        if direct:
+            out, out_row = y, c_row
+            if carry == ADD_BEFORE_EPILOGUE:
+                init, init_row = y, c_row
+        # fmt: off
+        if width == LANES:
+            _tile_1(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                    init, init_row, out, out_row, width)
+        else:
+            _tile_2(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                    init, init_row, out, out_row, width)
+        if nonlinear or not direct:
+            z = mask + 4 * i * mask_row if mask != 0 else 0
+            again = REPLACE if direct else carry
+            finish_tile(out, out_row, y, c_row, rows, min(columns, width),
+                        min(stored, width), z, mask_row, epilogue, again)
+        # fmt: on
+        i += rows
+
+
+@inlined
+def finish_tile(
+    source: int,
+    source_row: int,
+    c: int,
+    c_row: int,
+    rows: int,
+    columns: int,
+    stored: int,
+    mask: int,
+    mask_row: int,
+    epilogue: int,
+    carry: int,
+) -> None:
+    """Write a tile's sums to their place, through the epilogue."""
+    for r in range(rows):
+        for v in range(0, stored, LANES):
+            value = load(source, r * source_row + v)
+            place = r * c_row + v
+            if carry == ADD_BEFORE_EPILOGUE:
+                value = value + load_first(c, place, stored - v)
+            if mask != 0:
+                y = load_first(mask, r * mask_row + v, columns - v)
+                value = value * activation_gradient(y, epilogue)
+            else:
+                value = activate(value, epilogue)
+            if columns - v < LANES:
+                value = keep_first(value, columns - v)
+            if carry == ADD_AFTER_EPILOGUE:
+                value = value + load_first(c, place, stored - v)
+            store_first(c, place, value, stored - v)
