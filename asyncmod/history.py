@@ -16,11 +16,14 @@ class History:
         epochs: One dict per epoch, in order.
         batches: One dict per batch, in order.
         stopped_by: Why training ended before `num_epoch`; None if it did not.
+        timing: Seconds over all epochs: `data` waiting for the iterator, `compute` and
+            `reduce` on the slowest device, `metric` with its callbacks.
     """
 
     epochs: list[Row] = field(default_factory=list)
     batches: list[Row] = field(default_factory=list)
     stopped_by: str | None = None
+    timing: dict[str, float] = field(default_factory=dict)
 
     def add_epoch(self, **values: Any) -> None:
         """Append a row to `epochs`."""

@@ -1,0 +1,6 @@
+"""`mx.mod`: modules, which bind a symbol to devices and train it."""
+
+from asyncmod.module.base import BaseModule
+from asyncmod.module.module import Module
+
+__all__ = ["BaseModule", "Module"]

@@ -1,0 +1,647 @@
+"""BaseModule: the state machine of all modules, with fit, score and predict on it.
+
+A subclass defines what its graph does with a batch (`bind`, `forward`, `backward`,
+`update`, ...); everything here stands on those members. `Module` also overrides
+`_dispatch_step` and `_dispatch_predict`, so that its steps overlap.
+
+Next: `asyncmod.module.fit_loop`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from asyncmod import log
+from asyncmod.errors import (
+    ArgumentError,
+    ModuleStateError,
+    UnsupportedError,
+)
+from asyncmod.history import History
+from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.module import fit_loop, metrics, predict, score
+from asyncmod.module.batches import Array
+from asyncmod.module.callbacks import Callbacks, as_callbacks
+from asyncmod.module.descriptions import batch_axis, batch_size
+from asyncmod.module.flight import Flight, limit, padding, reading
+from asyncmod.module.step import CompletedStep, Step
+from asyncmod.nd import NDArray
+
+Parameters = dict[str, NDArray]
+
+
+class BaseModule:
+    """What all modules have in common.
+
+    Args:
+        logger: A `logging.Logger` or a structlog logger; the default is
+            `structlog.get_logger("asyncmod")`.
+
+    Attributes:
+        binded: Executors exist: shapes are known and memory is there.
+        for_training: Bound for training, so that gradients can be computed.
+        inputs_need_grad: Bound so that data inputs get gradients too.
+        params_initialized: Parameters have values.
+        optimizer_initialized: `update` may be called.
+    """
+
+    in_flight_limit: ClassVar[int] = 2
+
+    def __init__(self, logger: Any = None) -> None:
+        self.logger: log.Logger = log.DEFAULT if logger is None else logger
+        self.binded = False
+        self.for_training = False
+        self.inputs_need_grad = False
+        self.params_initialized = False
+        self.optimizer_initialized = False
+        self._symbol: Any = None
+
+    # What the module is made of
+
+    @property
+    def symbol(self) -> Any:
+        """The module's symbol; None if it has none of its own."""
+        return self._symbol
+
+    @property
+    def data_names(self) -> list[str]:
+        """Names of the data inputs."""
+        raise self._abstract("data_names")
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels."""
+        raise self._abstract("label_names")
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs."""
+        raise self._abstract("output_names")
+
+    @property
+    def data_shapes(self) -> list[DataDesc]:
+        """Descriptions of the data inputs; of the last shapes used."""
+        raise self._abstract("data_shapes")
+
+    @property
+    def label_shapes(self) -> list[DataDesc]:
+        """Descriptions of the labels; [] without labels or when not training."""
+        raise self._abstract("label_shapes")
+
+    @property
+    def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each merged output."""
+        raise self._abstract("output_shapes")
+
+    # What a subclass defines
+
+    async def bind(self, *shapes: Any, **options: Any) -> None:
+        """Make executors for these input shapes; see Module.bind."""
+        raise self._abstract("bind")
+
+    async def init_params(
+        self,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_init: bool = False,
+        allow_extra: bool = False,
+    ) -> None:
+        """Give the parameters their first values; see Module.init_params."""
+        raise self._abstract("init_params")
+
+    async def get_params(self) -> tuple[Parameters, Parameters]:
+        """Copies of the parameters and of the auxiliary states, always current."""
+        raise self._abstract("get_params")
+
+    async def init_optimizer(
+        self,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        force_init: bool = False,
+    ) -> None:
+        """Install an optimizer; see Module.init_optimizer."""
+        raise self._abstract("init_optimizer")
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        """Run the graph on a batch."""
+        raise self._abstract("forward")
+
+    async def backward(self, out_grads: Any = None) -> None:
+        """Compute the gradients of the last training forward."""
+        raise self._abstract("backward")
+
+    async def update(self) -> None:
+        """Update the parameters by their gradients."""
+        raise self._abstract("update")
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        """Outputs of the last forward."""
+        raise self._abstract("get_outputs")
+
+    async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
+        """Gradients of the data inputs of the last backward."""
+        raise self._abstract("get_input_grads")
+
+    def install_monitor(self, mon: Any) -> None:
+        """Install a monitor on all executors."""
+        raise UnsupportedError(
+            "monitors are not here yet: read get_outputs() and get_grads(), or bind "
+            "symbol.get_internals() to see what is inside"
+        )
+
+    # What stands on that
+
+    async def set_params(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool = False,
+        force_init: bool = True,
+        allow_extra: bool = False,
+    ) -> None:
+        """Set parameters from dicts; `init_params` without an initializer."""
+        await self.init_params(
+            None, arg_params, aux_params, allow_missing, force_init, allow_extra
+        )
+
+    async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
+        """Values of the state inputs; [] for modules without states."""
+        return []
+
+    async def set_states(self, states: Any = None, value: float | None = None) -> None:
+        """Set the state inputs; only for modules that have some."""
+        if states or value:
+            raise ModuleStateError(f"{type(self).__name__} has no states to set")
+
+    async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
+        """Get ready for a batch that comes next; nothing to do for dense parameters."""
+        if sparse_row_id_fn is not None:
+            self.logger.warning(
+                "sparse_row_id_fn is not invoked: parameters are dense and always whole"
+            )
+
+    async def forward_backward(self, data_batch: Any) -> None:
+        """`forward(data_batch, is_train=True)`, then `backward()`."""
+        await self.forward(data_batch, is_train=True)
+        await self.backward()
+
+    async def step(self, data_batch: Any) -> None:
+        """Forward, backward and update of one batch."""
+        await self.forward_backward(data_batch)
+        await self.update()
+
+    async def get_outputs_merged(self) -> list[NDArray]:
+        """`get_outputs(merge_multi_context=True)`."""
+        return await self.get_outputs(merge_multi_context=True)
+
+    async def get_input_grads_merged(self) -> list[NDArray]:
+        """`get_input_grads(merge_multi_context=True)`."""
+        return await self.get_input_grads(merge_multi_context=True)
+
+    async def update_metric(
+        self, eval_metric: Any, labels: Any, pre_sliced: bool = False
+    ) -> None:
+        """Update a metric with the outputs of the last forward; counts every row.
+
+        Args:
+            eval_metric: The metric.
+            labels: One array per label; with `pre_sliced`, a list of these per device.
+            pre_sliced: Whether labels come per device.
+        """
+        if pre_sliced:
+            labels = [np.concatenate(parts) for parts in zip(*labels, strict=True)]
+        outputs = await self.get_outputs()
+        await metrics.update(
+            eval_metric,
+            metrics.name_labels(self._label_order(), labels),
+            dict(zip(self.output_names, outputs, strict=True)),
+        )
+
+    async def score(
+        self,
+        eval_data: Any,
+        eval_metric: Any,
+        num_batch: int | None = None,
+        batch_end_callback: Callbacks = None,
+        score_end_callback: Callbacks = None,
+        reset: bool = True,
+        epoch: int = 0,
+        sparse_row_id_fn: Any = None,
+        *,
+        count_pad: bool = False,
+        in_flight: int = 2,
+    ) -> list[tuple[str, float]]:
+        """Evaluate a metric on data.
+
+        Args:
+            eval_data: Any iterator of batches.
+            eval_metric: A metric, its name, a function, or a list of these; it is
+                reset first.
+            num_batch: How many batches; None and -1 mean all.
+            batch_end_callback: Called with a BatchEndParam after each batch; one or
+                several, plain or async, as all callbacks.
+            score_end_callback: Called with a BatchEndParam at the end.
+            reset: Whether to reset `eval_data` first.
+            epoch: What callbacks are told.
+            sparse_row_id_fn: Handed to `prepare`.
+            count_pad: Count the rows that only fill the last batch up, as MXNet does.
+            in_flight: Batches under way at once, 1 or 2.
+
+        Returns:
+            Name and value pairs; a value is NaN if there was no batch.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters.
+        """
+        self._need_params("score")
+        metric = metrics.as_metric(eval_metric)
+        batch_end = as_callbacks("batch_end_callback", batch_end_callback)
+        score_end = as_callbacks("score_end_callback", score_end_callback)
+        async with reading(eval_data) as batches:
+            if reset:
+                await batches.reset()
+            await score.run(
+                self,
+                batches,
+                metric,
+                num_batch=num_batch,
+                batch_end=batch_end,
+                score_end=score_end,
+                epoch=epoch,
+                count_pad=count_pad,
+                sparse_row_id_fn=sparse_row_id_fn,
+                in_flight=self._in_flight(in_flight),
+            )
+        return metric.get_name_value()
+
+    async def iter_predict(
+        self,
+        eval_data: Any,
+        num_batch: int | None = None,
+        reset: bool = True,
+        sparse_row_id_fn: Any = None,
+    ) -> AsyncIterator[tuple[list[NDArray], int, Any]]:
+        """Yield (outputs, number, batch) for each batch; outputs without padding.
+
+        Use it in `async with contextlib.aclosing(...)` if the loop may end early. The
+        outputs belong to the caller.
+
+        Args:
+            eval_data: Any iterator of batches.
+            num_batch: How many batches; None and -1 mean all.
+            reset: Whether to reset `eval_data` first.
+            sparse_row_id_fn: Handed to `prepare`.
+        """
+        self._need_params("iter_predict")
+        async with reading(eval_data) as batches:
+            if reset:
+                await batches.reset()
+            nbatch = 0
+            while nbatch < limit(num_batch):
+                try:
+                    batch = await batches.next()
+                except StopAsyncIteration:
+                    return
+                await self.prepare(batch, sparse_row_id_fn)
+                outputs = await (await self._dispatch_predict(batch)).outputs()
+                real = predict.real_rows(outputs, padding(batch))
+                yield [face(output) for output in real], nbatch, batch
+                nbatch += 1
+
+    async def predict(
+        self,
+        eval_data: Any,
+        num_batch: int | None = None,
+        merge_batches: bool = True,
+        reset: bool = True,
+        always_output_list: bool = False,
+        sparse_row_id_fn: Any = None,
+        *,
+        in_flight: int = 2,
+    ) -> Any:
+        """Outputs for all batches of an iterator, for one batch, or for one array.
+
+        Args:
+            eval_data: An iterator of batches, a DataBatch, or an array (one batch of
+                the single data input).
+            num_batch: How many batches; None and -1 mean all.
+            merge_batches: Join the batches on axis 0; else a list per batch.
+            reset: Whether to reset `eval_data` first.
+            always_output_list: A list even if there is one output.
+            sparse_row_id_fn: Handed to `prepare`.
+            in_flight: Batches under way at once, 1 or 2.
+
+        Returns:
+            From an array: the first output. From a DataBatch: its list of outputs,
+            without padding. From an iterator: the outputs of all batches, merged, as
+            one array if there is one output and `always_output_list` is False, else
+            as a list; [] if there was no batch; a list of lists if not merged.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters.
+            ArgumentError: `eval_data` is none of these, or batches cannot be merged.
+        """
+        self._need_params("predict")
+        if isinstance(eval_data, np.ndarray) or (
+            hasattr(eval_data, "__dlpack__") and not hasattr(eval_data, "data")
+        ):
+            outputs = await self._predict_batch(DataBatch([eval_data]))
+            return outputs[0]
+        if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
+            return await self._predict_batch(eval_data)
+        per_batch = await self._predict_all(
+            eval_data, num_batch, reset, sparse_row_id_fn, in_flight
+        )
+        if not merge_batches:
+            return [[face(output) for output in outputs] for outputs in per_batch]
+        merged = [face(output) for output in await predict.merge(per_batch)]
+        if len(merged) == 1 and not always_output_list:
+            return merged[0]
+        return merged
+
+    async def predict_every_batch(
+        self,
+        eval_data: Any,
+        num_batch: int | None = None,
+        reset: bool = True,
+        sparse_row_id_fn: Any = None,
+    ) -> list[list[NDArray]]:
+        """`predict` without merging: for each batch its list of outputs."""
+        self._need_params("predict_every_batch")
+        per_batch = await self._predict_all(
+            eval_data, num_batch, reset, sparse_row_id_fn, self.in_flight_limit
+        )
+        return [[face(output) for output in outputs] for outputs in per_batch]
+
+    async def fit(
+        self,
+        train_data: Any,
+        eval_data: Any = None,
+        eval_metric: Any = "acc",
+        epoch_end_callback: Callbacks = None,
+        batch_end_callback: Callbacks = None,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        eval_end_callback: Callbacks = None,
+        eval_batch_end_callback: Callbacks = None,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_rebind: bool = False,
+        force_init: bool = False,
+        begin_epoch: int = 0,
+        num_epoch: int | None = None,
+        validation_metric: Any = None,
+        monitor: Any = None,
+        sparse_row_id_fn: Any = None,
+        *,
+        count_pad: bool = False,
+        in_flight: int = 2,
+    ) -> History:
+        """Train the module: bind, initialize, and run the epochs.
+
+        The order of things is MXNet's, with one difference: with `in_flight=2` the
+        metric of a batch and its callbacks come after the next batch is dispatched, so
+        that what a callback changes acts one batch later. A callback may raise
+        StopTraining: the step under way is completed and counted, then `fit` returns.
+
+        Cancelled, `fit` withdraws what has not begun, waits for the step that runs (at
+        most one), and leaves the parameters at a step boundary; the module stays
+        usable.
+
+        Args:
+            train_data: Any iterator of batches; not reset before the first epoch, and
+                reset after each. Its arrays may be reused for the next batch.
+            eval_data: Scored after each epoch.
+            eval_metric: A metric, its name, a function, or a list of these.
+            epoch_end_callback: Called (epoch, symbol, arg_params, aux_params).
+            batch_end_callback: Called (BatchEndParam).
+            kvstore: See `init_optimizer`.
+            optimizer: See `init_optimizer`.
+            optimizer_params: See `init_optimizer`.
+            eval_end_callback: Called (BatchEndParam) at the end of each evaluation.
+            eval_batch_end_callback: Called (BatchEndParam) in it.
+            initializer: For parameters that have no values; Uniform(0.01) unless given.
+            arg_params: First values of parameters.
+            aux_params: First values of auxiliary states.
+            allow_missing: Initialize what these lack.
+            force_rebind: Bind anew even if bound.
+            force_init: Initialize anew even if initialized.
+            begin_epoch: Number of the first epoch.
+            num_epoch: Number after the last epoch; must be given.
+            validation_metric: For `eval_data`; `eval_metric` unless given.
+            monitor: Installed before training.
+            sparse_row_id_fn: Handed to `prepare`.
+            count_pad: Count the rows that only fill the last batch up, as MXNet does.
+            in_flight: Steps under way at once: 2, or 1 for MXNet's exact order.
+
+        Returns:
+            What happened, epoch by epoch.
+
+        Raises:
+            ArgumentError: no `num_epoch`, or an epoch without a batch.
+        """
+        if num_epoch is None:
+            raise ArgumentError(
+                "please specify number of epochs: fit(..., num_epoch=5)"
+            )
+        in_flight = self._in_flight(in_flight)
+        batch_end = as_callbacks("batch_end_callback", batch_end_callback)
+        epoch_end = as_callbacks("epoch_end_callback", epoch_end_callback)
+        eval_batch_end = as_callbacks(
+            "eval_batch_end_callback", eval_batch_end_callback
+        )
+        eval_end = as_callbacks("eval_end_callback", eval_end_callback)
+        async with reading(train_data) as batches:
+            await self.bind(
+                data_shapes=batches.provide_data,
+                label_shapes=batches.provide_label,
+                for_training=True,
+                force_rebind=force_rebind,
+            )
+            if monitor is not None:
+                self.install_monitor(monitor)
+            await self.init_params(
+                initializer=initializer if initializer is not None else _uniform(),
+                arg_params=arg_params,
+                aux_params=aux_params,
+                allow_missing=allow_missing,
+                force_init=force_init,
+            )
+            await self.init_optimizer(
+                kvstore=kvstore, optimizer=optimizer, optimizer_params=optimizer_params
+            )
+            if validation_metric is None:
+                validation_metric = eval_metric
+
+            async def validate(epoch: int) -> list[tuple[str, float]]:
+                return await self.score(
+                    eval_data,
+                    validation_metric,
+                    batch_end_callback=eval_batch_end,
+                    score_end_callback=eval_end,
+                    epoch=epoch,
+                    count_pad=count_pad,
+                    in_flight=in_flight,
+                )
+
+            metric = metrics.as_metric(eval_metric)
+            training = fit_loop.Training(
+                module=self,
+                batches=batches,
+                metric=metric,
+                batch_end=batch_end,
+                epoch_end=epoch_end,
+                validate=None if eval_data is None else validate,
+                in_flight=in_flight,
+                count_pad=count_pad,
+                sparse_row_id_fn=sparse_row_id_fn,
+                known={
+                    "self": self,
+                    "train_data": train_data,
+                    "eval_data": eval_data,
+                    "eval_metric": metric,
+                    "validation_metric": validation_metric,
+                    "optimizer": optimizer,
+                    "optimizer_params": optimizer_params,
+                    "kvstore": kvstore,
+                    "initializer": initializer,
+                    "arg_params": arg_params,
+                    "aux_params": aux_params,
+                    "begin_epoch": begin_epoch,
+                    "num_epoch": num_epoch,
+                    "monitor": monitor,
+                },
+            )
+            return await training.run(begin_epoch, num_epoch)
+
+    # For the loops, and for subclasses that do better
+
+    async def _dispatch_step(self, batch: Any) -> Step:
+        """Begin a training step; here it is complete at once."""
+        await self.step(batch)
+        return CompletedStep(self.get_outputs)
+
+    async def _dispatch_predict(self, batch: Any) -> Step:
+        """Begin an inference forward; here it is complete at once."""
+        await self.forward(batch, is_train=False)
+        return CompletedStep(self.get_outputs)
+
+    async def _synchronize(self) -> None:
+        """Bring replicas together at the end of an epoch: their auxiliary states."""
+
+    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
+        """Update a metric with a completed step; returns the rows of the batch."""
+        outputs = await flight.step.outputs()
+        labels = metrics.name_labels(self._label_order(), flight.labels)
+        rows = self._rows(flight.batch)
+        pad = 0 if count_pad else flight.pad
+        axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
+        await metrics.update(
+            metric,
+            {
+                name: metrics.without_padding(label, rows, pad, axes.get(name, 0))
+                for name, label in labels.items()
+            },
+            {
+                name: metrics.without_padding(output, rows, pad, axis)
+                for name, output, axis in zip(
+                    self.output_names, outputs, self._output_axes(), strict=True
+                )
+            },
+        )
+        return rows
+
+    def _label_order(self) -> list[str]:
+        """Names of the labels in the order of a batch's label arrays."""
+        described = self._label_descriptions()
+        return [d.name for d in described] if described else self.label_names
+
+    def _label_descriptions(self) -> Sequence[DataDesc]:
+        return self.label_shapes
+
+    def _output_axes(self) -> Sequence[int]:
+        """The batch axis of each output, -1 if it has none."""
+        return [0] * len(self.output_names)
+
+    def _rows(self, batch: Any) -> int:
+        """Samples in a batch, padding included."""
+        for description, array in zip(self.data_shapes, batch.data, strict=False):
+            axis = batch_axis(description)
+            if axis >= 0:
+                return int(np.shape(array)[axis])
+        return batch_size(self.data_shapes)
+
+    async def _predict_batch(self, batch: Any) -> list[NDArray]:
+        outputs = await (await self._dispatch_predict(batch)).outputs()
+        real = predict.real_rows(outputs, padding(batch))
+        return [face(output) for output in real]
+
+    async def _predict_all(
+        self,
+        eval_data: Any,
+        num_batch: int | None,
+        reset: bool,
+        sparse_row_id_fn: Any,
+        in_flight: int,
+    ) -> list[list[Array]]:
+        per_batch: list[list[Array]] = []
+        try:
+            source = reading(eval_data)
+            async with source as batches:
+                if reset:
+                    await batches.reset()
+                await predict.run(
+                    self,
+                    batches,
+                    num_batch=num_batch,
+                    sparse_row_id_fn=sparse_row_id_fn,
+                    collect=lambda flight, outputs: per_batch.append(outputs),
+                    in_flight=self._in_flight(in_flight),
+                )
+        finally:
+            pass
+        return per_batch
+
+    def _in_flight(self, in_flight: int) -> int:
+        if in_flight not in range(1, self.in_flight_limit + 1):
+            raise ArgumentError(
+                f"`in_flight` must be from 1 to {self.in_flight_limit}, not {in_flight}"
+            )
+        return in_flight
+
+    def _need_bound(self, call: str) -> None:
+        if not self.binded:
+            raise ModuleStateError(
+                f"`{call}` needs a module that is bound: "
+                "`await mod.bind(data_shapes, label_shapes)` first"
+            )
+
+    def _need_params(self, call: str) -> None:
+        self._need_bound(call)
+        if not self.params_initialized:
+            raise ModuleStateError(
+                f"`{call}` needs parameters: `await mod.init_params()` or "
+                "`await mod.set_params(...)` first"
+            )
+
+    def _abstract(self, member: str) -> NotImplementedError:
+        return NotImplementedError(f"{type(self).__name__} does not define `{member}`")
+
+
+def _uniform() -> Any:
+    from asyncmod.initializer import Uniform
+
+    return Uniform(0.01)
+
+
+def face(array: Array) -> NDArray:
+    return array.view(NDArray)

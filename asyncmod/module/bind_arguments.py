@@ -1,0 +1,57 @@
+"""The arguments of `bind`: MXNet's form, and shapes as separate arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncmod.errors import ArgumentError, ArgumentTypeError
+from asyncmod.io.batch import DataDesc
+
+POSITIONS = (
+    "data_shapes",
+    "label_shapes",
+    "for_training",
+    "inputs_need_grad",
+    "force_rebind",
+    "shared_module",
+    "grad_req",
+)
+
+
+def collect(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
+    """All arguments by name.
+
+    `bind([("data", (8, 10))], [("softmax_label", (8,))])` is MXNet's form;
+    `bind(("data", (8, 10)), ("mask", (8,)))` gives data shapes one by one.
+
+    Raises:
+        ArgumentTypeError: an argument stands twice, or there are too many.
+    """
+    if positional and all(_is_description(value) for value in positional):
+        positional = (list(positional),)
+    if len(positional) > len(POSITIONS):
+        raise ArgumentTypeError(
+            f"bind takes at most {len(POSITIONS)} arguments by position, in the order "
+            f"{', '.join(POSITIONS)}; {len(positional)} were given"
+        )
+    arguments = dict(named)
+    for name, value in zip(POSITIONS, positional, strict=False):
+        if arguments.get(name) is not None:
+            raise ArgumentTypeError(f"bind got `{name}` by position and by name")
+        arguments[name] = value
+    if arguments.get("data_shapes") is None:
+        raise ArgumentError(
+            "bind needs `data_shapes`, for example "
+            'data_shapes=[("data", (32, 10))], or an iterator\'s provide_data'
+        )
+    return arguments
+
+
+def _is_description(value: Any) -> bool:
+    if isinstance(value, DataDesc):
+        return True
+    return (
+        isinstance(value, list | tuple)
+        and len(value) >= 2
+        and isinstance(value[0], str)
+    )

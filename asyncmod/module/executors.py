@@ -1,0 +1,327 @@
+"""One executor group per set of input shapes, all sharing one set of parameters.
+
+Next: `runtime.executor.group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from asyncmod.errors import InputError, ShapeError
+from asyncmod.io.batch import DataDesc
+from asyncmod.module.batches import Array, Inputs, check_rows
+from asyncmod.module.descriptions import batch_axis, with_shape
+from runtime.actors import Runtime
+from runtime.context import DeviceId
+from runtime.executor.group import ExecutorGroup
+from runtime.executor.specification import GroupSpec, InputSpec
+from runtime.graph.compile import GradientRequest
+from runtime.graph.infer import infer_dtypes, infer_shapes
+from runtime.graph.ir import Entry, Graph, Shape
+from runtime.graph.shapes import is_known
+
+LIMIT = 16
+"""Sets of shapes that a module keeps executors for; the oldest unused one goes."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """All that the executor groups of a module have in common.
+
+    Attributes:
+        graph: The module's graph.
+        devices: Where it runs.
+        workload: Share of the batch of each device.
+        label_names: Arguments of the graph that are labels, bound or not.
+        state_names: Arguments that are states.
+        gradients: Request per argument.
+        for_training: Whether gradients are wanted.
+        seed: Seed of the random operators.
+        output_axes: Batch axis of each output.
+        in_flight: Steps that may be under way.
+    """
+
+    graph: Graph
+    devices: tuple[DeviceId, ...]
+    workload: tuple[float, ...]
+    label_names: tuple[str, ...]
+    state_names: tuple[str, ...]
+    gradients: Mapping[str, GradientRequest]
+    for_training: bool
+    seed: int
+    output_axes: tuple[int, ...]
+    in_flight: int = 2
+
+    def specify(
+        self, data: Sequence[DataDesc], labels: Sequence[DataDesc]
+    ) -> GroupSpec:
+        """What to make for these inputs.
+
+        Shapes of states, and of labels that are not described, follow from the graph.
+
+        Raises:
+            ShapeError: shapes contradict each other, or cannot be inferred.
+        """
+        arguments = {node.name for node in self.graph.arguments}
+        described = {d.name: d for d in (*data, *labels) if d.name in arguments}
+        shapes = {name: d.shape for name, d in described.items()}
+        dtypes = {name: d.dtype for name, d in described.items()}
+        inferred = infer_shapes(self.graph, shapes)
+        inferred_dtypes = infer_dtypes(self.graph, dtypes)
+        specs: dict[str, InputSpec] = {}
+        for node in self.graph.arguments:
+            name, entry = node.name, Entry(node)
+            if name in described:
+                d = described[name]
+                specs[name] = InputSpec(name, d.shape, d.dtype.name, batch_axis(d))
+            elif name in self.label_names or name in self.state_names:
+                shape = inferred[entry]
+                if not is_known(shape):
+                    raise ShapeError(
+                        f"the shape of `{name}` does not follow from the data: "
+                        "describe it in `label_shapes`, or give its variable a shape"
+                    )
+                axis = DataDesc.get_batch_axis(node.text.get("__layout__"))
+                dtype = inferred_dtypes[entry].name
+                specs[name] = InputSpec(name, shape, dtype, axis)
+        return GroupSpec(
+            graph=self.graph,
+            devices=self.devices,
+            workload=self.workload,
+            data=tuple(specs[d.name] for d in data),
+            labels=tuple(specs[n] for n in self.label_names if n in specs),
+            states=tuple(specs[n] for n in self.state_names if n in specs),
+            gradients=self.gradients,
+            for_training=self.for_training,
+            in_flight=self.in_flight,
+            seed=self.seed,
+            output_axes=self.output_axes,
+        )
+
+
+class Bound:
+    """An executor group with what it expects of a batch.
+
+    Attributes:
+        group: The executors.
+        data: The data inputs, in bound order.
+        labels: The label inputs that are bound, in bound order.
+        fed_labels: Those of them that the graph reads.
+    """
+
+    def __init__(
+        self,
+        group: ExecutorGroup,
+        data: Sequence[DataDesc],
+        labels: Sequence[DataDesc],
+    ) -> None:
+        self.group = group
+        self.data = tuple(data)
+        self.labels = tuple(labels)
+        read = set(group.input_names)
+        self.fed_labels = tuple(d for d in self.labels if d.name in read)
+        self._data = [(d.name, d.shape, d.dtype) for d in self.data]
+        self._labels = [(d.name, d.shape, d.dtype, d.name in read) for d in self.labels]
+
+    def match_batch(self, batch: Any, is_train: bool) -> dict[str, Array] | None:
+        """The inputs of a batch that fits in every respect; None to look closer.
+
+        This is on the path of every step, so it only compares.
+        """
+        try:
+            if batch.provide_data or batch.provide_label:
+                return None
+            data, labels = batch.data, batch.label
+        except AttributeError:
+            return None
+        if len(data) != len(self._data):
+            return None
+        inputs: dict[str, Array] = {}
+        for (name, shape, dtype), array in zip(self._data, data, strict=True):
+            if not isinstance(array, np.ndarray):
+                return None
+            if array.shape != shape or array.dtype is not dtype:
+                return None
+            inputs[name] = array
+        if not labels:
+            return None if is_train and self._labels else inputs
+        if len(labels) != len(self._labels):
+            return inputs if not self._labels else None
+        for (name, shape, dtype, fed), array in zip(self._labels, labels, strict=True):
+            if not isinstance(array, np.ndarray):
+                return None
+            if array.shape != shape or array.dtype is not dtype:
+                return None
+            if fed:
+                inputs[name] = array
+        return inputs
+
+    def match(self, inputs: Inputs) -> dict[str, Array] | None:
+        """The inputs if their shapes are those of this group, else None.
+
+        Labels may be absent, and may have axes of one element too many or too few.
+        """
+        for description in self.data:
+            if inputs.data[description.name].shape != description.shape:
+                return None
+        fed = dict(inputs.data)
+        for description in self.fed_labels:
+            array = inputs.labels.get(description.name)
+            if array is None:
+                continue
+            if array.shape != description.shape:
+                if _squeezed(array.shape) != _squeezed(description.shape):
+                    return None
+                array = array.reshape(description.shape)
+            fed[description.name] = array
+        return fed
+
+
+class Executors:
+    """The executor groups of a bound module, by shape.
+
+    Attributes:
+        template: What they have in common.
+        first: The group that was bound; the others share its memory.
+        current: The group of the last forward, step or reshape.
+    """
+
+    def __init__(self, template: Template, runtime: Runtime, first: Bound) -> None:
+        self.template = template
+        self.first = first
+        self.current = first
+        self._runtime = runtime
+        self._others: list[Bound] = []
+
+    @classmethod
+    async def create(
+        cls,
+        template: Template,
+        runtime: Runtime,
+        data: Sequence[DataDesc],
+        labels: Sequence[DataDesc],
+        shared: ExecutorGroup | None = None,
+    ) -> Executors:
+        """Compile the first group.
+
+        Raises:
+            ShapeError, GraphError, GradientError, DeviceError: see ExecutorGroup.
+        """
+        spec = template.specify(data, labels)
+        group = await ExecutorGroup.create(spec, runtime, shared)
+        return cls(template, runtime, Bound(group, data, labels))
+
+    def find(self, inputs: Inputs) -> tuple[Bound, dict[str, Array]] | None:
+        """A group that is there already and fits, the current one first."""
+        for bound in (self.current, self.first, *reversed(self._others)):
+            fed = bound.match(inputs)
+            if fed is not None:
+                return bound, fed
+        return None
+
+    def describe(self, inputs: Inputs) -> tuple[list[DataDesc], list[DataDesc]]:
+        """Descriptions of a batch's inputs: the bound ones with the batch's shapes.
+
+        Raises:
+            InputError: the arrays differ in their number of rows.
+        """
+        check_rows(inputs, [*self.first.data, *self.first.labels])
+        data = [with_shape(d, inputs.data[d.name].shape) for d in self.first.data]
+        labels = []
+        for description in self.first.labels:
+            array = inputs.labels.get(description.name)
+            shape = self._resized(description, data) if array is None else array.shape
+            labels.append(with_shape(description, shape))
+        return data, labels
+
+    async def add(self, data: Sequence[DataDesc], labels: Sequence[DataDesc]) -> Bound:
+        """Compile a group for new shapes; nothing changes if that fails.
+
+        Raises:
+            InputError: the shapes do not fit the parameters.
+        """
+        try:
+            spec = self.template.specify(data, labels)
+            self._check_parameters(spec)
+            group = await ExecutorGroup.create(
+                spec, self._runtime, shared=self.first.group
+            )
+        except ShapeError as error:
+            raise InputError(
+                f"{_listed(data)} does not fit what was bound, "
+                f"{_listed(self.first.data)}: {error}"
+            ) from error
+        bound = Bound(group, data, labels)
+        self._others.append(bound)
+        return bound
+
+    async def reshaped(
+        self, data: Sequence[DataDesc], labels: Sequence[DataDesc]
+    ) -> Bound:
+        """The group for these descriptions, made if it is not there."""
+        for bound in (self.current, self.first, *self._others):
+            if bound.data == tuple(data) and bound.labels == tuple(labels):
+                return bound
+        return await self.add(data, labels)
+
+    async def trim(self) -> None:
+        """Close the groups beyond the limit, oldest first; never the current one."""
+        while len(self._others) > LIMIT:
+            oldest = next(b for b in self._others if b is not self.current)
+            self._others.remove(oldest)
+            await oldest.group.aclose()
+
+    def use(self, bound: Bound) -> None:
+        """Make a group the current one."""
+        self.current = bound
+        if bound in self._others:
+            self._others.remove(bound)
+            self._others.append(bound)
+
+    async def aclose(self) -> None:
+        """Close every group. Idempotent."""
+        for bound in (*reversed(self._others), self.first):
+            await bound.group.aclose()
+
+    def _resized(self, label: DataDesc, data: Sequence[DataDesc]) -> Shape:
+        """A label's shape for another batch: by the graph, or by the batch size."""
+        graph = self.template.graph
+        node = next((n for n in graph.arguments if n.name == label.name), None)
+        if node is not None:
+            shape = infer_shapes(graph, {d.name: d.shape for d in data})[Entry(node)]
+            if is_known(shape) and len(shape) == len(label.shape):
+                return shape
+        axis = batch_axis(label)
+        shape = label.shape
+        if axis >= 0:
+            rows = _rows(data)
+            if rows is not None:
+                shape = (*shape[:axis], rows, *shape[axis + 1 :])
+        return shape
+
+    def _check_parameters(self, spec: GroupSpec) -> None:
+        """Refuse shapes under which a parameter would have another shape."""
+        group = self.first.group
+        known: dict[str, Shape] = dict(group.parameter_shapes)
+        known.update({i.name: i.shape for i in spec.inputs})
+        infer_shapes(spec.graph, known)
+
+
+def _squeezed(shape: Shape) -> Shape:
+    return tuple(size for size in shape if size != 1)
+
+
+def _rows(data: Sequence[DataDesc]) -> int | None:
+    for description in data:
+        axis = batch_axis(description)
+        if axis >= 0:
+            return description.shape[axis]
+    return None
+
+
+def _listed(descriptions: Sequence[DataDesc]) -> str:
+    return ", ".join(f"`{d.name}` {d.shape}" for d in descriptions)

@@ -1,0 +1,278 @@
+"""The training loop: dispatch a step, then metric and callbacks of the step before.
+
+With two steps in flight the devices compute step n+1 while metric n and its callbacks
+run; with one, everything happens in MXNet's order. Follow one batch: `_fetch` takes it
+from the iterator, `_dispatch_step` of the module splits it over the devices, `_finish`
+counts it and calls the callbacks.
+
+Next: `asyncmod.module.module` for what a step does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from asyncmod.errors import ArgumentError, StopTraining
+from asyncmod.history import History
+from asyncmod.io.batch import DataBatch
+from asyncmod.io.iterator import BatchIterator
+from asyncmod.module import callbacks as callback_calls
+from asyncmod.module.callbacks import BatchEndParam, Callback
+from asyncmod.module.flight import Flight, Flights, keep_labels, padding
+from asyncmod.module.metrics import Metric
+
+if TYPE_CHECKING:
+    from asyncmod.module.base import BaseModule
+
+
+@dataclass
+class Timing:
+    """Where the seconds of an epoch went, as the training task saw it.
+
+    Attributes:
+        data: Waiting for the iterator.
+        compute: Forward and backward, on the slowest device.
+        reduce: Summing gradients and updating, on the slowest device.
+        metric: Metric and batch callbacks.
+    """
+
+    data: float = 0.0
+    compute: float = 0.0
+    reduce: float = 0.0
+    metric: float = 0.0
+
+
+@dataclass
+class Training:
+    """What stays the same over a whole `fit`.
+
+    Attributes:
+        module: Bound, initialized, with an optimizer.
+        batches: The training data.
+        metric: The training metric.
+        batch_end: Called after each batch.
+        epoch_end: Called after each epoch, before validation.
+        validate: Scores the validation data at the end of an epoch, and returns name
+            and value pairs.
+        in_flight: Steps under way at once, 1 or 2.
+        count_pad: Whether padded rows count in the metric.
+        sparse_row_id_fn: Handed to `prepare`.
+        known: Entries of `BatchEndParam.locals` that never change.
+    """
+
+    module: BaseModule
+    batches: BatchIterator
+    metric: Metric
+    batch_end: tuple[Callback, ...]
+    epoch_end: tuple[Callback, ...]
+    validate: Any
+    in_flight: int
+    count_pad: bool
+    sparse_row_id_fn: Any
+    known: dict[str, Any]
+    history: History = field(default_factory=History)
+    stopped: StopTraining | None = None
+
+    async def run(self, begin_epoch: int, num_epoch: int) -> History:
+        """Train the epochs from `begin_epoch` up to `num_epoch`."""
+        logger = self.module.logger
+        for epoch in range(begin_epoch, num_epoch):
+            began = perf_counter()
+            result = await Epoch(self, epoch).run()
+            seconds = perf_counter() - began
+            for name, value in result.train:
+                logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
+            logger.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
+            await self._end_epoch(epoch)
+            validation: list[tuple[str, float]] = []
+            if self.validate is not None:
+                validation = await self.validate(epoch)
+                for name, value in validation:
+                    logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
+            self._record(epoch, result, validation, seconds)
+            await self.batches.reset()
+            if self.stopped is not None:
+                break
+        return self.history
+
+    async def _end_epoch(self, epoch: int) -> None:
+        """Bring the replicas together, then call the callbacks of the epoch's end."""
+        await self.module._synchronize()
+        if not self.epoch_end:
+            return
+        arguments, auxiliaries = await self.module.get_params()
+        try:
+            await callback_calls.call(
+                self.epoch_end, epoch, self.module.symbol, arguments, auxiliaries
+            )
+        except StopTraining as stop:
+            self.stopped = stop
+
+    def _record(
+        self,
+        epoch: int,
+        result: EpochResult,
+        validation: Sequence[tuple[str, float]],
+        seconds: float,
+    ) -> None:
+        timing = asdict(result.timing)
+        self.history.add_epoch(
+            epoch=epoch,
+            **{f"train-{name}": value for name, value in result.train},
+            **{f"validation-{name}": value for name, value in validation},
+            batches=result.batches,
+            samples=result.samples,
+            seconds=seconds,
+            timing=timing,
+        )
+        for part, spent in timing.items():
+            self.history.timing[part] = self.history.timing.get(part, 0.0) + spent
+        if self.stopped is not None:
+            self.history.stopped_by = str(self.stopped) or type(self.stopped).__name__
+
+
+@dataclass
+class EpochResult:
+    """What one epoch gave."""
+
+    train: list[tuple[str, float]]
+    batches: int
+    samples: int
+    timing: Timing
+
+
+class Epoch:
+    """One epoch of training."""
+
+    def __init__(self, training: Training, epoch: int) -> None:
+        self._training = training
+        self._module = training.module
+        self._epoch = epoch
+        self._flights = Flights()
+        self._timing = Timing()
+        self._samples = 0
+        self._values: list[tuple[str, float]] | None = None
+
+    async def run(self) -> EpochResult:
+        """Train on every batch.
+
+        An error of the iterator is raised after the steps before it have been counted
+        and their callbacks called. Whatever ends the epoch early, no step is left
+        behind: those that have not begun are withdrawn, the others run to their end.
+
+        Raises:
+            ArgumentError: the iterator gave no batch.
+        """
+        self._training.metric.reset()
+        advance = self._in_order if self._training.in_flight == 1 else self._overlapped
+        nbatch = 0
+        try:
+            batch = await self._fetch(nbatch)
+            while batch is not None:
+                await self._dispatch(nbatch, batch)
+                nbatch += 1
+                batch = await advance(nbatch)
+            while self._flights:
+                await self._finish(None)
+        finally:
+            await self._flights.settle()
+        if nbatch == 0:
+            raise ArgumentError(
+                f"`train_data` gave no batch in epoch {self._epoch}: it is empty, or "
+                "at its end and needs `await train_data.reset()`"
+            )
+        if self._values is None:  # stopped early
+            self._values = self._training.metric.get_global_name_value()
+        return EpochResult(self._values, nbatch, self._samples, self._timing)
+
+    async def _overlapped(self, nbatch: int) -> DataBatch | None:
+        """The next batch; the step before the last dispatched one is finished first."""
+        if len(self._flights) >= self._training.in_flight:
+            await self._finish(self._flights[-1].batch)
+        await self._flights[-1].step.copied()
+        return await self._fetch(nbatch)
+
+    async def _in_order(self, nbatch: int) -> DataBatch | None:
+        """The next batch; MXNet's order: metric, fetch, callbacks."""
+        await self._count(self._flights[0])
+        batch = await self._fetch(nbatch)
+        if batch is not None:
+            await self._notify(self._flights.popleft(), batch)
+        return batch if self._training.stopped is None else None
+
+    async def _fetch(self, nbatch: int) -> DataBatch | None:
+        """The next batch, prepared unless it is the first; None at the end."""
+        if self._training.stopped is not None:
+            return None
+        began = perf_counter()
+        try:
+            batch = await self._training.batches.next()
+            if nbatch > 0:
+                await self._module.prepare(batch, self._training.sparse_row_id_fn)
+        except StopAsyncIteration:
+            return None
+        except Exception:
+            while self._flights:
+                await self._finish(None)
+            raise
+        finally:
+            self._timing.data += perf_counter() - began
+        return batch
+
+    async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
+        labels = await keep_labels(batch)
+        step = await self._module._dispatch_step(batch)
+        self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
+
+    async def _finish(self, next_batch: DataBatch | None) -> None:
+        """Count the oldest step and call its callbacks."""
+        flight = self._flights[0]
+        if not flight.counted:
+            await self._count(flight)
+        self._flights.popleft()
+        await self._notify(flight, next_batch)
+
+    async def _count(self, flight: Flight) -> None:
+        """Wait for a step and update the metric with it."""
+        await flight.step.wait()
+        began = perf_counter()
+        rows = await self._module._count_batch(
+            self._training.metric, flight, self._training.count_pad
+        )
+        flight.counted = True
+        self._samples += rows - flight.pad
+        self._training.history.add_batch(
+            epoch=self._epoch,
+            nbatch=flight.nbatch,
+            samples=rows - flight.pad,
+            compute=flight.step.compute_seconds,
+            reduce=flight.step.reduce_seconds,
+        )
+        self._timing.compute += flight.step.compute_seconds
+        self._timing.reduce += flight.step.reduce_seconds
+        self._timing.metric += perf_counter() - began
+
+    async def _notify(self, flight: Flight, next_batch: DataBatch | None) -> None:
+        """Call the batch callbacks of a counted step."""
+        training = self._training
+        if not self._flights and next_batch is None:
+            # Before the callbacks, which may reset the metric.
+            self._values = training.metric.get_global_name_value()
+        if not training.batch_end:
+            return
+        began = perf_counter()
+        locals_ = training.known | {
+            "epoch": self._epoch,
+            "nbatch": flight.nbatch,
+            "data_batch": flight.batch,
+            "next_data_batch": next_batch,
+        }
+        parameter = BatchEndParam(self._epoch, flight.nbatch, training.metric, locals_)
+        try:
+            await callback_calls.call(training.batch_end, parameter)
+        except StopTraining as stop:
+            training.stopped = stop
+        self._timing.metric += perf_counter() - began

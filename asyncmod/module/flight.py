@@ -1,0 +1,85 @@
+"""Batches under way: dispatched in order, finished in order, none left behind.
+
+Next: `asyncmod.module.fit_loop` and `asyncmod.module.evaluate`, which use it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import trio
+
+from asyncmod.io import as_async
+from asyncmod.io.iterator import BatchIterator
+from asyncmod.module.batches import Array
+from asyncmod.module.metrics import LARGE
+from asyncmod.module.step import Step
+
+
+@dataclass(slots=True)
+class Flight:
+    """A batch under way.
+
+    Attributes:
+        nbatch: Its number in the epoch.
+        batch: The batch; an iterator may have reused its arrays by now.
+        labels: Its labels, safe from the iterator.
+        pad: Rows at its end that only fill it up.
+        step: The work on it.
+        counted: Whether the metric has counted it.
+    """
+
+    nbatch: int
+    batch: Any
+    labels: Sequence[Array]
+    pad: int
+    step: Step
+    counted: bool = False
+
+
+class Flights(deque[Flight]):
+    """The batches under way, oldest first."""
+
+    async def settle(self) -> None:
+        """Withdraw or await what is left, newest first; cannot be cancelled."""
+        while self:
+            await self.pop().step.settle()
+
+
+async def keep_labels(batch: Any) -> list[Array]:
+    """Copies of a batch's labels; in a thread if they have more than 1 MB."""
+    labels = [np.asarray(label) for label in getattr(batch, "label", None) or ()]
+    if sum(label.nbytes for label in labels) > LARGE:
+        return await trio.to_thread.run_sync(_copies, labels)
+    return _copies(labels)
+
+
+def _copies(arrays: Sequence[Array]) -> list[Array]:
+    return [array.copy() for array in arrays]
+
+
+def padding(batch: Any) -> int:
+    """Rows at the end of a batch that only fill it up; 0 if it does not say."""
+    return getattr(batch, "pad", None) or 0
+
+
+def limit(num_batch: int | None) -> float:
+    """`num_batch` as a bound: None and negative numbers mean all batches."""
+    return float("inf") if num_batch is None or num_batch < 0 else num_batch
+
+
+@asynccontextmanager
+async def reading(source: Any) -> AsyncIterator[BatchIterator]:
+    """Any iterator of batches behind the contract; what was made here is closed."""
+    batches = as_async(source)
+    try:
+        yield batches
+    finally:
+        if batches is not source:
+            with trio.CancelScope(shield=True):
+                await batches.aclose()

@@ -1,0 +1,1050 @@
+"""Module: one symbol, bound to one or several devices.
+
+Follow one batch: `step` checks names and shapes against the bound ones
+(`Bound.match_batch`), then one call of the executor group slices it over the devices.
+Other shapes lead to another group with the same parameters (`Executors`).
+
+Next: `asyncmod.module.executors`, then `runtime.executor.group`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from os import PathLike, fspath
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import trio
+
+from asyncmod import model, random
+from asyncmod.context import Context, cpu
+from asyncmod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    InputError,
+    ModuleStateError,
+    UnsupportedError,
+)
+from asyncmod.interop.mxnet_params import save_params
+from asyncmod.io.batch import DataDesc
+from asyncmod.module import (
+    bind_arguments,
+    gradient_requests,
+    optimizer_setup,
+    optimizer_states,
+    parameters,
+)
+from asyncmod.module.base import BaseModule, Parameters, face
+from asyncmod.module.batches import Array, as_array, read_batch
+from asyncmod.module.descriptions import (
+    batch_size,
+    check_described,
+    check_input_names,
+    parse_shapes,
+)
+from asyncmod.module.executors import Bound, Executors, Template
+from asyncmod.module.scope import Scope
+from asyncmod.module.step import Step
+from asyncmod.optimizer import Optimizer
+from runtime.executor.group import Updater
+
+Path_ = str | PathLike[str]
+
+
+class Module(BaseModule):
+    """A symbol with its parameters and optimizer on one or several devices.
+
+    Enter it with `async with`, which closes it; or use it under `mx.run` or
+    `mx.open_runtime`, which then close it. Any number of tasks may call it: calls take
+    effect one after another. Arrays that it returns are copies.
+
+    Args:
+        symbol: The graph.
+        data_names: Arguments that are data; None means none.
+        label_names: Arguments that are labels; None means none. With a warning it may
+            name what the symbol does not have.
+        logger: A `logging.Logger` or a structlog logger.
+        context: Where to run, a context or a list of them; `mx.cpu(0)` unless given.
+        work_load_list: Share of each batch per context; all equal unless given.
+        fixed_param_names: Parameters that are not trained.
+        state_names: Arguments that are states: neither data nor parameters.
+        group2ctxs: Not supported: must be None.
+        compression_params: Not supported: must be None.
+
+    Raises:
+        ArgumentTypeError: `symbol` or `context` is of the wrong type.
+        NameMismatchError: a data, state or fixed name is no argument of the symbol.
+        ArgumentError: `work_load_list` does not match, or a context stands twice.
+        UnsupportedError: `group2ctxs` or `compression_params` was given.
+    """
+
+    def __init__(
+        self,
+        symbol: Any,
+        data_names: Sequence[str] | None = ("data",),
+        label_names: Sequence[str] | None = ("softmax_label",),
+        logger: Any = None,
+        context: Any = None,
+        work_load_list: Sequence[float] | None = None,
+        fixed_param_names: Sequence[str] | None = None,
+        state_names: Sequence[str] | None = None,
+        group2ctxs: Any = None,
+        compression_params: Any = None,
+    ) -> None:
+        super().__init__(logger)
+        if not hasattr(symbol, "graph"):
+            raise ArgumentTypeError(
+                f"`symbol` must be an mx.symbol.Symbol, not {type(symbol).__name__}"
+            )
+        if group2ctxs is not None:
+            raise UnsupportedError(
+                "group2ctxs is not supported: give all contexts in `context`"
+            )
+        if compression_params is not None:
+            raise UnsupportedError("compression_params is not supported: leave it out")
+        self._symbol = symbol
+        self._contexts = _contexts(context)
+        self._workload = _workload(work_load_list, len(self._contexts))
+        self._data_names = list(data_names or ())
+        self._label_names = list(label_names or ())
+        self._state_names = list(state_names or ())
+        self._fixed_names = list(fixed_param_names or ())
+        arguments = symbol.list_arguments()
+        check_input_names("data_names", self._data_names, arguments, True)
+        check_input_names("label_names", self._label_names, arguments, False)
+        check_input_names("state_names", self._state_names, arguments, True)
+        check_input_names("fixed_param_names", self._fixed_names, arguments, True)
+        inputs = {*self._data_names, *self._label_names, *self._state_names}
+        self._param_names = [name for name in arguments if name not in inputs]
+        self._scope = Scope(self)
+        self._changing = trio.Lock()
+        self._executors: Executors | None = None
+        self._forwarded: Bound | None = None
+        self._forwarded_in_training = False
+        # Values that came before the module was bound, from a checkpoint.
+        self._loaded: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
+        self._loaded_states: Path | None = None
+        self._optimizer: Optimizer | None = None
+        self._updater: Updater | None = None
+
+    # Scope
+
+    async def __aenter__(self) -> Self:
+        await self._scope.enter()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            await self.aclose()
+        finally:
+            await self._scope.leave(exc_type, exc, traceback)
+
+    async def aclose(self) -> None:
+        """Free the executors. Idempotent; every later call raises ClosedError."""
+        if self._scope.closed:
+            return
+        self._scope.close()
+        executors, self._executors = self._executors, None
+        self.binded = False
+        if executors is not None:
+            with trio.CancelScope(shield=True):
+                await executors.aclose()
+
+    # What it is made of
+
+    @property
+    def data_names(self) -> list[str]:
+        """Names of the data inputs."""
+        return list(self._data_names)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels."""
+        return list(self._label_names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in the symbol's order."""
+        names: list[str] = self._symbol.list_outputs()
+        return names
+
+    @property
+    def data_shapes(self) -> list[DataDesc]:
+        """Descriptions of the data inputs, with the shapes of the last forward."""
+        return list(self._bound("data_shapes").current.data)
+
+    @property
+    def label_shapes(self) -> list[DataDesc]:
+        """Descriptions of the labels; [] without labels or when not training."""
+        current = self._bound("label_shapes").current
+        return list(current.labels) if self.for_training else []
+
+    @property
+    def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each merged output."""
+        group = self._bound("output_shapes").current.group
+        return list(zip(self.output_names, group.output_shapes, strict=True))
+
+    @property
+    def optimizer(self) -> Optimizer | None:
+        """The optimizer, once there is one."""
+        return self._optimizer
+
+    # Binding
+
+    async def bind(
+        self,
+        *shapes: Any,
+        data_shapes: Any = None,
+        label_shapes: Any = None,
+        for_training: bool = True,
+        inputs_need_grad: bool = False,
+        force_rebind: bool = False,
+        shared_module: Module | None = None,
+        grad_req: Any = "write",
+    ) -> None:
+        """Compile the symbol for these shapes on every device.
+
+        Either `bind(data_shapes, label_shapes, ...)` as in MXNet, or one description
+        of a data input per positional argument. Compilation runs on the device
+        threads. If it fails or is cancelled, the module stays as it was.
+
+        Args:
+            *shapes: Data inputs, one by one; or MXNet's positional arguments.
+            data_shapes: DataDesc or (name, shape) for each data input.
+            label_shapes: The same for labels; [] and None mean none.
+            for_training: Whether gradients can be computed.
+            inputs_need_grad: Whether data inputs get gradients.
+            force_rebind: Bind anew if bound; parameters and optimizer are kept.
+            shared_module: A bound and initialized module on the same contexts, whose
+                parameters and optimizer are shared.
+            grad_req: "write", "add" or "null" for all parameters, or a list in
+                argument order, or a dict by name.
+
+        Raises:
+            ArgumentTypeError: descriptions of the wrong form.
+            NameMismatchError: data names differ from the module's.
+            ArgumentError: sizes that cannot be, or differ between inputs.
+            ShapeError: the graph contradicts the shapes.
+            DeviceError: a context does not exist.
+            ScopeError: outside any runtime.
+        """
+        arguments = bind_arguments.collect(
+            shapes,
+            {
+                "data_shapes": data_shapes,
+                "label_shapes": label_shapes,
+                "for_training": for_training if for_training is not True else None,
+                "inputs_need_grad": inputs_need_grad or None,
+                "force_rebind": force_rebind or None,
+                "shared_module": shared_module,
+                "grad_req": grad_req if grad_req != "write" else None,
+            },
+        )
+        await self._bind(**{k: v for k, v in arguments.items() if v is not None})
+
+    async def _bind(
+        self,
+        data_shapes: Any,
+        label_shapes: Any = None,
+        for_training: bool = True,
+        inputs_need_grad: bool = False,
+        force_rebind: bool = False,
+        shared_module: Module | None = None,
+        grad_req: Any = "write",
+    ) -> None:
+        runtime = self._scope.runtime("bind")
+        async with self._changing:
+            if self.binded and not force_rebind:
+                self.logger.warning("Already bound, ignoring bind()")
+                return
+            if inputs_need_grad and not for_training:
+                raise ArgumentError(
+                    "inputs_need_grad=True needs for_training=True: without training "
+                    "there are no gradients"
+                )
+            data = parse_shapes("data_shapes", data_shapes)
+            labels = parse_shapes("label_shapes", label_shapes)
+            check_described("data", data, self._data_names, True)
+            if labels:
+                check_described("label", labels, self._label_names, False)
+            batch_size([*data, *labels])
+            shared = self._check_shared(shared_module)
+            template = self._template(
+                for_training, inputs_need_grad, grad_req, [d.name for d in data]
+            )
+            executors = await Executors.create(template, runtime, data, labels, shared)
+            try:
+                if shared is None:
+                    await self._carry_over(executors)
+            except BaseException:
+                with trio.CancelScope(shield=True):
+                    await executors.aclose()
+                raise
+            old, self._executors = self._executors, executors
+            self._forwarded = None
+            self.binded = True
+            self.for_training = for_training
+            self.inputs_need_grad = inputs_need_grad
+            self._loaded = None
+            if shared_module is not None:
+                self.params_initialized = True
+                if shared_module.optimizer_initialized:
+                    self.borrow_optimizer(shared_module)
+            if old is not None:
+                with trio.CancelScope(shield=True):
+                    await old.aclose()
+
+    def _template(
+        self,
+        for_training: bool,
+        inputs_need_grad: bool,
+        grad_req: Any,
+        data: Sequence[str],
+    ) -> Template:
+        arguments = self._symbol.list_arguments()
+        graph = self._symbol.graph
+        layouts = [e.node.text.get("__layout__") for e in graph.outputs]
+        return Template(
+            graph=graph,
+            devices=self._contexts,
+            workload=self._workload,
+            label_names=tuple(n for n in self._label_names if n in arguments),
+            state_names=tuple(self._state_names),
+            gradients=gradient_requests.resolve(
+                grad_req,
+                arguments,
+                data=data,
+                inputs={*data, *self._label_names, *self._state_names},
+                fixed=self._fixed_names,
+                for_training=for_training,
+                inputs_need_grad=inputs_need_grad,
+            ),
+            for_training=for_training,
+            seed=random.draw_seed(),
+            output_axes=tuple(DataDesc.get_batch_axis(layout) for layout in layouts),
+            in_flight=self.in_flight_limit,
+        )
+
+    def _check_shared(self, shared_module: Any) -> Any:
+        """The executor group to share parameters with, or None."""
+        if shared_module is None:
+            return None
+        if not isinstance(shared_module, Module):
+            raise ArgumentTypeError(
+                f"`shared_module` must be a Module, not {type(shared_module).__name__}"
+            )
+        if not (shared_module.binded and shared_module.params_initialized):
+            raise ModuleStateError(
+                "`shared_module` must be bound and initialized before it is shared: "
+                "`await shared.bind(...)`, then `await shared.init_params()`"
+            )
+        if shared_module._contexts != self._contexts:
+            raise ArgumentError(
+                f"`shared_module` runs on {_listed(shared_module._contexts)} and this "
+                f"module on {_listed(self._contexts)}; shared parameters need the same "
+                "contexts"
+            )
+        return shared_module._bound("bind").first.group
+
+    async def _carry_over(self, executors: Executors) -> None:
+        """Copy values into new executors: from a checkpoint, or from the old ones."""
+        if not self.params_initialized:
+            return
+        group = executors.first.group
+        if self._loaded is not None:
+            arguments, auxiliaries = self._loaded
+            write = partial(
+                parameters.first_values, initializer=None, allow_missing=True
+            )
+            await group.write_parameters(
+                write(self._slots(executors, "arg"), arguments),
+                write(self._slots(executors, "aux"), auxiliaries),
+            )
+            return
+        old = self._bound("bind").first.group
+        await group.write_parameters(*await old.read_parameters())
+        if self._updater is not None and self._updater.rule is not None:
+            states = await old.read_updater_states(self._updater)
+            await group.prepare(self._updater)
+            await group.write_updater_states(self._updater, states)
+
+    async def reshape(self, data_shapes: Any, label_shapes: Any = None) -> None:
+        """Use other input shapes from now on; parameters and optimizer stay.
+
+        `forward` does this by itself. If it fails or is cancelled, nothing changes.
+
+        Raises:
+            InputError: the shapes do not fit the parameters.
+        """
+        self._need_bound("reshape")
+        data = parse_shapes("data_shapes", data_shapes)
+        labels = parse_shapes("label_shapes", label_shapes)
+        check_described("data", data, self._data_names, True)
+        batch_size([*data, *labels])
+        async with self._changing:
+            executors = self._bound("reshape")
+            executors.use(await executors.reshaped(data, labels))
+            await executors.trim()
+
+    # Parameters
+
+    async def init_params(
+        self,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_init: bool = False,
+        allow_extra: bool = False,
+    ) -> None:
+        """Give every parameter and auxiliary state a value.
+
+        Values are taken from the dicts, or made by the initializer in a thread, in the
+        order of the names; then all are written at once. If that fails or is
+        cancelled, nothing changes.
+
+        Args:
+            initializer: Fills what is not given; Uniform(0.01) unless given.
+            arg_params: Values of parameters, copied.
+            aux_params: Values of auxiliary states, copied.
+            allow_missing: Whether the dicts may lack some.
+            force_init: Do it even if it was done before.
+            allow_extra: Whether the dicts may have more.
+
+        Raises:
+            ModuleStateError: not bound.
+            MissingParameterError: the dicts lack one.
+            ExtraParameterError: the dicts have one too many.
+            ArgumentError: a value has the wrong shape.
+        """
+        if initializer is None and arg_params is None and aux_params is None:
+            from asyncmod.initializer import Uniform
+
+            initializer = Uniform(0.01)
+        await self._set_values(
+            initializer, arg_params, aux_params, allow_missing, force_init, allow_extra
+        )
+
+    async def set_params(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool = False,
+        force_init: bool = True,
+        allow_extra: bool = False,
+    ) -> None:
+        """Set parameters and auxiliary states from dicts; see `init_params`.
+
+        With `allow_missing` what the dicts lack keeps its value.
+        """
+        await self._set_values(
+            None, arg_params, aux_params, allow_missing, force_init, allow_extra
+        )
+
+    async def _set_values(
+        self,
+        initializer: Any,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool,
+        force_init: bool,
+        allow_extra: bool,
+    ) -> None:
+        self._need_bound("init_params")
+        async with self._changing:
+            if self.params_initialized and not force_init:
+                self.logger.warning(
+                    "Parameters already initialized and force_init=False. init_params "
+                    "call ignored."
+                )
+                return
+            executors = self._bound("init_params")
+            arguments = self._slots(executors, "arg")
+            auxiliaries = self._slots(executors, "aux")
+            if not allow_extra:
+                parameters.check_extra(arg_params, arguments.shapes)
+                parameters.check_extra(aux_params, auxiliaries.shapes)
+
+            def make() -> tuple[dict[str, Array], dict[str, Array]]:
+                return (
+                    parameters.first_values(
+                        arguments, arg_params, initializer, allow_missing
+                    ),
+                    parameters.first_values(
+                        auxiliaries, aux_params, initializer, allow_missing
+                    ),
+                )
+
+            values = await trio.to_thread.run_sync(make)
+            await executors.first.group.write_parameters(*values)
+            self.params_initialized = True
+
+    def _slots(self, executors: Executors, kind: str) -> parameters.Slots:
+        group = executors.first.group
+        attributes = self._symbol.attr_dict()
+        if kind == "arg":
+            return parameters.Slots(
+                group.parameter_shapes, group.parameter_dtypes, attributes
+            )
+        return parameters.Slots(
+            group.auxiliary_shapes, group.auxiliary_dtypes, attributes
+        )
+
+    async def get_params(self) -> tuple[Parameters, Parameters]:
+        """Copies of parameters and auxiliary states, as of the last completed call.
+
+        Auxiliary states are the mean over the devices, as in MXNet.
+
+        Raises:
+            ModuleStateError: there are no values yet.
+        """
+        if not self.params_initialized:
+            self._need_params("get_params")
+        if self._loaded is not None:
+            arguments, auxiliaries = self._loaded
+            return (
+                {name: face(array.copy()) for name, array in arguments.items()},
+                {name: face(array.copy()) for name, array in auxiliaries.items()},
+            )
+        group = self._bound("get_params").first.group
+        arguments, auxiliaries = await group.read_parameters()
+        return (
+            {name: face(array) for name, array in arguments.items()},
+            {name: face(array) for name, array in auxiliaries.items()},
+        )
+
+    async def save_params(self, fname: Path_) -> None:
+        """Write all values in MXNet's `.params` format; whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        arguments, auxiliaries = await self.get_params()
+        content = parameters.join_file(arguments, auxiliaries)
+        await trio.to_thread.run_sync(save_params, fname, content)
+
+    async def load_params(self, fname: Path_) -> None:
+        """Set all values from a `.params` file.
+
+        Raises:
+            InvalidParameterFileError: the file is damaged, or not of this format.
+            OSError: it cannot be read.
+        """
+        self._need_bound("load_params")
+        values = await trio.to_thread.run_sync(model.read_parameters, fname)
+        await self.set_params(*values)
+
+    # Checkpoints
+
+    @classmethod
+    async def load(
+        cls,
+        prefix: Path_,
+        epoch: int,
+        load_optimizer_states: bool = False,
+        **options: Any,
+    ) -> Self:
+        """A module from a checkpoint; it has parameters, and must be bound.
+
+        Args:
+            prefix: What the file names begin with.
+            epoch: The number in `PREFIX-NNNN.params`.
+            load_optimizer_states: Load `PREFIX-NNNN.states` in `init_optimizer`.
+            **options: Arguments of Module.
+
+        Raises:
+            OSError: a file cannot be read, or is damaged.
+        """
+        symbol, arguments, auxiliaries = await trio.to_thread.run_sync(
+            model.load_checkpoint, prefix, epoch
+        )
+        module = cls(symbol, **options)
+        module._loaded = (arguments, auxiliaries)
+        module.params_initialized = True
+        if load_optimizer_states:
+            module._loaded_states = Path(f"{fspath(prefix)}-{epoch:04d}.states")
+        return module
+
+    async def save_checkpoint(
+        self,
+        prefix: Path_,
+        epoch: int,
+        save_optimizer_states: bool = False,
+        remove_amp_cast: bool = True,
+    ) -> None:
+        """Write symbol, parameters and, if wanted, optimizer states.
+
+        Args:
+            prefix: What the file names begin with.
+            epoch: The number in `PREFIX-NNNN.params`.
+            save_optimizer_states: Write `PREFIX-NNNN.states` too.
+            remove_amp_cast: Leave casts of mixed precision out of the symbol.
+        """
+        values = await self.get_params()
+        await trio.to_thread.run_sync(
+            model.save_checkpoint, prefix, epoch, self._symbol, *values, remove_amp_cast
+        )
+        name = f"{fspath(prefix)}-{epoch:04d}.params"
+        self.logger.info('Saved checkpoint to "%s"', name)
+        if save_optimizer_states:
+            states = f"{fspath(prefix)}-{epoch:04d}.states"
+            await self.save_optimizer_states(states)
+            self.logger.info('Saved optimizer state to "%s"', states)
+
+    # Optimizer
+
+    async def init_optimizer(
+        self,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        force_init: bool = False,
+    ) -> None:
+        """Install an optimizer.
+
+        Gradients are summed over the devices and the update is the same on all,
+        whatever the store. An optimizer given by name gets `rescale_grad` = 1 / batch
+        size unless `optimizer_params` has one.
+
+        Args:
+            kvstore: None, "local", "device", ... or a KVStore.
+            optimizer: A name, or an mx.optimizer.Optimizer.
+            optimizer_params: Settings for an optimizer given by name: a dict or pairs.
+            force_init: Replace the optimizer if there is one.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters.
+            ArgumentTypeError: an argument of the wrong type.
+            ArgumentError, OptimizerError: a value that cannot be, such as NaN.
+            UnsupportedError: a distributed store.
+        """
+        self._need_params("init_optimizer")
+        async with self._changing:
+            if self.optimizer_initialized and not force_init:
+                self.logger.warning("optimizer already initialized, ignoring...")
+                return
+            executors = self._bound("init_optimizer")
+            group = executors.first.group
+            optimizer_setup.check_kvstore(kvstore)
+            sizes = {
+                name: int(np.prod(shape))
+                for name, shape in group.parameter_shapes.items()
+            }
+            idx2name = optimizer_setup.index_names(
+                kvstore, self._param_names, sizes, len(self._contexts)
+            )
+            made = optimizer_setup.make_optimizer(
+                optimizer,
+                optimizer_params,
+                self._symbol,
+                idx2name,
+                batch_size([*executors.current.data, *executors.current.labels]),
+            )
+            updater = self._make_updater(made, idx2name, executors)
+            if self.for_training:
+                await group.prepare(updater)
+            if self._updater is not None:
+                await group.forget(self._updater)
+            self._optimizer, self._updater = made, updater
+            self.optimizer_initialized = True
+        if self._loaded_states is not None:
+            await self.load_optimizer_states(self._loaded_states)
+            self._loaded_states = None
+
+    def _make_updater(
+        self, optimizer: Optimizer, idx2name: Mapping[int, str], executors: Executors
+    ) -> Updater:
+        gradients = executors.template.gradients
+        indexes: dict[str, int] = {}
+        for index, name in idx2name.items():
+            if gradients[name] != "null":
+                indexes.setdefault(name, index)
+        dtypes = executors.first.group.parameter_dtypes
+        all_float32 = all(dtypes[name] != "float16" for name in indexes)
+        return optimizer_setup.make_updater(optimizer, indexes, all_float32)
+
+    def borrow_optimizer(self, shared_module: Module) -> None:
+        """Use the optimizer of another module that shares its parameters.
+
+        Raises:
+            ModuleStateError: that module has none.
+        """
+        if not shared_module.optimizer_initialized:
+            raise ModuleStateError(
+                "`borrow_optimizer` needs a module with an optimizer: "
+                "`await shared.init_optimizer()` first"
+            )
+        self._optimizer = shared_module._optimizer
+        self._updater = shared_module._updater
+        self.optimizer_initialized = True
+
+    async def save_optimizer_states(self, fname: Path_) -> None:
+        """Write the optimizer's counts and states, in asyncmod's own format.
+
+        Raises:
+            ModuleStateError: there is no optimizer.
+            OSError: the file cannot be written.
+        """
+        optimizer, updater = self._need_optimizer("save_optimizer_states")
+        group = self._bound("save_optimizer_states").first.group
+        states = await group.read_updater_states(updater)
+
+        def write() -> None:
+            partial_path = Path(f"{fspath(fname)}.partial")
+            partial_path.write_bytes(optimizer_states.dumps(optimizer, states))
+            partial_path.replace(fname)
+
+        await trio.to_thread.run_sync(write)
+
+    async def load_optimizer_states(self, fname: Path_) -> None:
+        """Set the optimizer's counts and states from such a file.
+
+        Raises:
+            ModuleStateError: there is no optimizer.
+            OptimizerStatesError: the file is not of this format.
+            OSError: it cannot be read.
+        """
+        optimizer, updater = self._need_optimizer("load_optimizer_states")
+        group = self._bound("load_optimizer_states").first.group
+        data = await trio.to_thread.run_sync(Path(fname).read_bytes)
+        states = await trio.to_thread.run_sync(optimizer_states.loads, data, optimizer)
+        await group.prepare(updater)
+        await group.write_updater_states(updater, states)
+
+    # Computation
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        """Run the graph on a batch; other shapes than the bound ones are welcome.
+
+        Args:
+            data_batch: A DataBatch, or anything with `data` and perhaps `label`; labels
+                may be left out unless training. Or one such batch per context.
+            is_train: Whether layers behave as in training; `for_training` unless given.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters.
+            InputError: the batch does not fit; nothing was run.
+        """
+        self._need_params("forward")
+        training = self.for_training if is_train is None else is_train
+        bound, inputs = await self._route(data_batch, training)
+        await bound.group.forward(inputs, training)
+        self._ran(bound, training)
+
+    async def backward(self, out_grads: Any = None) -> None:
+        """Compute gradients; the running statistics of BatchNorm change now.
+
+        Args:
+            out_grads: Gradient of each output, for outputs that are no loss: an array
+                or a list of them, for the whole batch.
+
+        Raises:
+            ModuleStateError: not bound for training, or no training forward before.
+            GradientError: an output needs a gradient.
+        """
+        self._need_params("backward")
+        self._need_training("backward")
+        bound = self._forwarded
+        if bound is None or not self._forwarded_in_training:
+            raise ModuleStateError(
+                "`backward` needs a forward in training mode before it: "
+                "`await mod.forward(batch, is_train=True)`"
+            )
+        heads: dict[str, Array] | None = None
+        if out_grads is not None:
+            heads = self._heads(out_grads)
+        await bound.group.backward(heads)
+
+    async def update(self) -> None:
+        """Update the parameters by the gradients, on all devices or on none.
+
+        Raises:
+            ModuleStateError: there is no optimizer.
+        """
+        _, updater = self._need_optimizer("update")
+        self._need_training("update")
+        bound = self._forwarded or self._bound("update").current
+        await bound.group.update(updater)
+
+    async def step(self, data_batch: Any) -> None:
+        """Forward, backward and update as one message to each device.
+
+        If any device fails to compute, no parameter changes. Cancelled, the step was
+        withdrawn on all devices or has run to its end on all.
+
+        Raises:
+            ModuleStateError: not bound for training, or without optimizer.
+            InputError: the batch does not fit; nothing was run.
+        """
+        executors, updater = self._executors, self._updater
+        if executors is None or updater is None or not self.params_initialized:
+            _, updater = self._need_optimizer("step")
+            executors = self._bound("step")
+        bound = executors.current
+        inputs = bound.match_batch(data_batch, True)
+        if inputs is None:
+            self._need_training("step")
+            bound, inputs = await self._route(data_batch, True)
+        await bound.group.step(inputs, updater)
+        self._forwarded, self._forwarded_in_training = bound, True
+        if bound is not executors.current:
+            executors.use(bound)
+
+    async def zero_grad(self) -> None:
+        """Set all gradients to zero; for `grad_req="add"`."""
+        self._need_bound("zero_grad")
+        bound = self._forwarded or self._bound("zero_grad").current
+        await bound.group.zero_gradients()
+
+    # Results
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        """Outputs of the last forward or step.
+
+        Returns:
+            One array per output; with `merge_multi_context=False` one list per output
+            with one array per context.
+
+        Raises:
+            ModuleStateError: there was no forward.
+        """
+        group = self._need_forward("get_outputs").group
+        if merge_multi_context:
+            return [face(array) for array in await group.outputs()]
+        return [
+            [face(array) for array in arrays] for arrays in await group.device_outputs()
+        ]
+
+    async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
+        """Gradients of the data inputs, in bound order; None where not wanted.
+
+        Raises:
+            ModuleStateError: not bound with inputs_need_grad=True, or no forward.
+        """
+        bound = self._need_forward("get_input_grads")
+        if not self.inputs_need_grad:
+            raise ModuleStateError(
+                "`get_input_grads` needs `await mod.bind(..., inputs_need_grad=True)`"
+            )
+        names = [description.name for description in bound.data]
+        if merge_multi_context:
+            merged = await bound.group.input_gradients()
+            return [face(merged[n]) if n in merged else None for n in names]
+        per_device = await bound.group.device_input_gradients()
+        return [
+            [face(array) for array in per_device[n]] if n in per_device else None
+            for n in names
+        ]
+
+    async def get_grads(self) -> Parameters:
+        """Gradient of each parameter, summed over the devices; null ones are absent."""
+        self._need_bound("get_grads")
+        bound = self._forwarded or self._bound("get_grads").current
+        gradients = await bound.group.gradients()
+        return {name: face(array) for name, array in gradients.items()}
+
+    async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
+        """Values of the state inputs, in the order of `state_names`.
+
+        Returns:
+            One list per state with one array per context, or one array merged on the
+            first axis.
+        """
+        self._need_params("get_states")
+        states = await self._bound("get_states").current.group.get_states()
+        per_device = [states[name] for name in self._state_names]
+        if merge_multi_context:
+            return [face(np.concatenate(arrays)) for arrays in per_device]
+        return [[face(array) for array in arrays] for arrays in per_device]
+
+    async def set_states(self, states: Any = None, value: float | None = None) -> None:
+        """Set the state inputs, to one number or to arrays per state and context.
+
+        Raises:
+            ArgumentError: not exactly one of `states` and `value` was given.
+        """
+        self._need_params("set_states")
+        if (states is None) == (value is None):
+            raise ArgumentError("set_states takes either `states` or `value`")
+        named = None
+        if states is not None:
+            if len(states) != len(self._state_names):
+                raise ArgumentError(
+                    f"`states` has {len(states)} entries for {len(self._state_names)} "
+                    f"states: {', '.join(self._state_names)}"
+                )
+            named = dict(zip(self._state_names, states, strict=True))
+        await self._bound("set_states").current.group.set_states(named, value)
+
+    # For the loops
+
+    async def _dispatch_step(self, batch: Any) -> Step:
+        _, updater = self._need_optimizer("fit")
+        self._need_training("fit")
+        bound, inputs = await self._route(batch, True)
+        await bound.group.acquire_slot()
+        pending = bound.group.dispatch_step(inputs, updater)
+        self._ran(bound, True)
+        return pending
+
+    async def _dispatch_predict(self, batch: Any) -> Step:
+        bound, inputs = await self._route(batch, False)
+        return bound.group.dispatch_predict(inputs)
+
+    async def _synchronize(self) -> None:
+        if len(self._contexts) < 2:
+            return
+        group = self._bound("fit").first.group
+        if group.auxiliary_names:
+            _, auxiliaries = await group.read_parameters()
+            await group.write_parameters({}, auxiliaries)
+
+    def _label_descriptions(self) -> Sequence[DataDesc]:
+        return self._bound("update_metric").current.labels
+
+    def _output_axes(self) -> Sequence[int]:
+        return self._bound("update_metric").template.output_axes
+
+    # Checks
+
+    async def _route(
+        self, batch: Any, training: bool
+    ) -> tuple[Bound, dict[str, Array]]:
+        """The executors for a batch, made if its shapes are new, and their inputs."""
+        executors = self._bound("forward")
+        inputs = executors.current.match_batch(batch, training)
+        if inputs is not None:
+            return executors.current, inputs
+        read = read_batch(batch, executors.first.data, executors.first.labels)
+        if training:
+            self._check_labels(executors, read.labels)
+        found = executors.find(read)
+        if found is not None:
+            return found
+        async with self._changing:
+            executors = self._bound("forward")
+            found = executors.find(read)
+            if found is not None:
+                return found
+            bound = await executors.add(*executors.describe(read))
+            await executors.trim()
+        fed = bound.match(read)
+        assert fed is not None, "a group fits the batch that it was made for"
+        return bound, fed
+
+    def _check_labels(self, executors: Executors, given: Mapping[str, Any]) -> None:
+        bound = {description.name for description in executors.first.labels}
+        for name in executors.template.label_names:
+            if name not in bound:
+                raise InputError(
+                    f"training needs the label `{name}`, and the module is bound "
+                    "without it: `await mod.bind(data_shapes, label_shapes)`"
+                )
+            if name not in given:
+                raise InputError(
+                    f"training needs the label `{name}`, and the batch has none: give "
+                    "DataBatch(data=[...], label=[...])"
+                )
+
+    def _ran(self, bound: Bound, training: bool) -> None:
+        self._forwarded, self._forwarded_in_training = bound, training
+        self._bound("forward").use(bound)
+
+    def _heads(self, out_grads: Any) -> dict[str, Array]:
+        gradients = (
+            list(out_grads) if isinstance(out_grads, list | tuple) else [out_grads]
+        )
+        names = self.output_names
+        if len(gradients) != len(names):
+            raise InputError(
+                f"`out_grads` has {len(gradients)} arrays for {len(names)} outputs: "
+                f"{', '.join(names)}"
+            )
+        return {
+            name: as_array(f"out_grads of {name}", gradient)
+            for name, gradient in zip(names, gradients, strict=True)
+            if gradient is not None
+        }
+
+    def _bound(self, call: str) -> Executors:
+        if self._executors is None:
+            self._scope.check_open(call)
+            self._need_bound(call)
+            raise AssertionError("bound modules have executors")
+        return self._executors
+
+    def _need_bound(self, call: str) -> None:
+        self._scope.check_open(call)
+        super()._need_bound(call)
+
+    def _need_training(self, call: str) -> None:
+        if not self.for_training:
+            raise ModuleStateError(
+                f"`{call}` needs a module that is bound for training: "
+                "`await mod.bind(..., for_training=True, force_rebind=True)`"
+            )
+
+    def _need_forward(self, call: str) -> Bound:
+        self._need_params(call)
+        if self._forwarded is None:
+            raise ModuleStateError(
+                f"`{call}` needs a forward before it: `await mod.forward(batch)`"
+            )
+        return self._forwarded
+
+    def _need_optimizer(self, call: str) -> tuple[Optimizer, Updater]:
+        self._need_params(call)
+        if self._optimizer is None or self._updater is None:
+            raise ModuleStateError(
+                f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
+            )
+        return self._optimizer, self._updater
+
+
+def _contexts(context: Any) -> tuple[Context, ...]:
+    if context is None:
+        context = cpu()
+    contexts = tuple(context) if isinstance(context, list | tuple) else (context,)
+    for item in contexts:
+        if not isinstance(item, Context):
+            raise ArgumentTypeError(
+                "`context` must be a context such as mx.cpu(0), or a list of them, not "
+                f"{item!r}"
+            )
+        if contexts.count(item) > 1:
+            raise ArgumentError(
+                f"`context` names {item} twice; each device can take one share of the "
+                "batch: give its share in work_load_list"
+            )
+    if not contexts:
+        raise ArgumentError("`context` is empty: give at least mx.cpu(0)")
+    return contexts
+
+
+def _workload(work_load_list: Sequence[float] | None, count: int) -> tuple[float, ...]:
+    if work_load_list is None:
+        return (1.0,) * count
+    workload = tuple(float(share) for share in work_load_list)
+    if len(workload) != count:
+        raise ArgumentError(
+            f"`work_load_list` has {len(workload)} entries for {count} contexts"
+        )
+    if not all(share >= 0 for share in workload) or sum(workload) <= 0:
+        raise ArgumentError(
+            f"`work_load_list` is {list(workload)}; shares must not be negative, and "
+            "not all zero"
+        )
+    return workload
+
+
+def _listed(contexts: Sequence[Context]) -> str:
+    return ", ".join(str(context) for context in contexts)

@@ -1,0 +1,149 @@
+"""Values of parameters: initial ones, given ones, and what files hold.
+
+These are plain functions on host arrays; the module runs them in a thread and then
+writes the result to its devices at once, so that a failure changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asyncmod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ExtraParameterError,
+    MissingParameterError,
+)
+from asyncmod.initializer import InitDesc
+from asyncmod.interop.mxnet_params import InvalidParameterFileError
+from asyncmod.module.batches import NUMERIC
+
+Array = NDArray[Any]
+AnyArray = TypeVar("AnyArray", bound=NDArray[Any])
+Attributes = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True)
+class Slots:
+    """The parameters, or the auxiliary states, that a symbol needs values for.
+
+    Attributes:
+        shapes, dtypes: By name.
+        attributes: Of the variables, by name; `__init__` names an initializer.
+    """
+
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, str]
+    attributes: Attributes
+
+
+def first_values(
+    slots: Slots,
+    given: Mapping[str, Any] | None,
+    initializer: Any,
+    allow_missing: bool,
+) -> dict[str, Array]:
+    """Values for the slots, in the order of their names.
+
+    Without `given` the initializer makes all; else what is missing is made by the
+    initializer if `allow_missing`, or left out if there is no initializer.
+
+    Raises:
+        MissingParameterError: a value is missing and must not be.
+        ArgumentError: a value has another shape than the symbol's, or is no number.
+        ArgumentTypeError: the initializer is needed and cannot be called.
+    """
+    values: dict[str, Array] = {}
+    for name in sorted(slots.shapes):
+        shape, dtype = slots.shapes[name], slots.dtypes[name]
+        if given is not None and name in given:
+            values[name] = as_parameter(name, given[name], shape, dtype)
+            continue
+        if given is not None:
+            if not allow_missing:
+                raise MissingParameterError(
+                    f"{name} is not presented: give its value, or allow_missing=True "
+                    "to have it initialized"
+                )
+            if initializer is None:
+                continue
+        if not callable(initializer):
+            raise ArgumentTypeError(
+                f"`initializer` must be an mx.init.Initializer, not {initializer!r}; "
+                f"`{name}` has no value"
+            )
+        value = np.zeros(shape, dtype)
+        initializer(InitDesc(name, slots.attributes.get(name), initializer), value)
+        values[name] = value
+    return values
+
+
+def as_parameter(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> Array:
+    """A given value as an array of the parameter's dtype; no copy if it is one.
+
+    Raises:
+        ArgumentError: its shape differs, or it holds no numbers.
+    """
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        value = np.from_dlpack(value)
+    array = np.asarray(value)
+    if array.dtype.kind not in NUMERIC:
+        raise ArgumentError(
+            f"the value given for parameter `{name}` has dtype {array.dtype}; it must "
+            "be an array of numbers"
+        )
+    if array.shape != shape:
+        raise ArgumentError(
+            f"the value given for parameter `{name}` has shape {array.shape}; the "
+            f"symbol needs {shape}"
+        )
+    return array.astype(dtype, copy=False)
+
+
+def check_extra(given: Mapping[str, Any] | None, known: Mapping[str, Any]) -> None:
+    """Refuse values for what the symbol does not have.
+
+    Raises:
+        ExtraParameterError: naming the first.
+    """
+    for name in given or ():
+        if name not in known:
+            raise ExtraParameterError(
+                f'Find name "{name}" that is not in the arguments: the symbol has no '
+                "such parameter; pass allow_extra=True to ignore it"
+            )
+
+
+def split_file(
+    path: Any, arrays: Mapping[str, AnyArray]
+) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
+    """What a parameter file holds, as arguments and auxiliary states.
+
+    Raises:
+        InvalidParameterFileError: a key begins neither with `arg:` nor with `aux:`.
+    """
+    parts: dict[str, dict[str, AnyArray]] = {"arg": {}, "aux": {}}
+    for key, array in arrays.items():
+        kind, _, name = key.partition(":")
+        if kind not in parts or not name:
+            raise InvalidParameterFileError(
+                f"Invalid param file {path}: the key {key!r} begins neither with "
+                "`arg:` nor with `aux:`"
+            )
+        parts[kind][name] = array
+    return parts["arg"], parts["aux"]
+
+
+def join_file(
+    arguments: Mapping[str, Array], auxiliaries: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Arguments and auxiliary states under the keys of a parameter file."""
+    return {
+        **{f"arg:{name}": array for name, array in arguments.items()},
+        **{f"aux:{name}": array for name, array in auxiliaries.items()},
+    }

@@ -1,0 +1,105 @@
+"""`mx.run`: trio.run with an open runtime and errors that help."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import trio
+
+from asyncmod.errors import NotAwaitedError, ScopeError
+from runtime.actors import open_runtime
+
+__all__ = ["open_runtime", "run"]
+
+T = TypeVar("T")
+NEVER_AWAITED = "was never awaited"
+
+
+def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.0) -> T:
+    """Run an async program with a runtime around it, to its end.
+
+    As `trio.run(async_fn, *args)`, but modules and iterators that were not entered
+    with `async with` live in the runtime and are closed with it, and a coroutine of
+    asyncmod's that was never awaited is an error that names the line.
+
+    Args:
+        async_fn: The program.
+        *args: Its arguments.
+        deadline: Seconds that closing the runtime may take.
+
+    Returns:
+        What `async_fn` returned.
+
+    Raises:
+        ScopeError: called inside an event loop, or with something other than an async
+            function.
+        NotAwaitedError: the program ended well, but an `await` was forgotten. If it
+            failed, the forgotten ones are notes of what it raised.
+    """
+    _check(async_fn)
+
+    async def main() -> T:
+        async with open_runtime(deadline=deadline):
+            return await async_fn(*args)
+
+    with _unawaited() as forgotten:
+        try:
+            result = trio.run(main)
+        except BaseException as error:
+            for line in forgotten:
+                error.add_note(f"perhaps because {line}")
+            raise
+    if forgotten:
+        raise NotAwaitedError("; ".join(forgotten))
+    return result
+
+
+def _check(async_fn: object) -> None:
+    if hasattr(async_fn, "cr_frame"):
+        async_fn.close()  # type: ignore[attr-defined]
+        name = getattr(async_fn, "__name__", "main")
+        raise ScopeError(
+            f"mx.run takes the async function, not its call: write mx.run({name})"
+        )
+    try:
+        trio.lowlevel.current_task()
+    except RuntimeError:
+        return
+    raise ScopeError(
+        "mx.run was called inside a Trio program: await the function itself, inside "
+        "`async with mx.open_runtime():`"
+    )
+
+
+@contextmanager
+def _unawaited() -> Iterator[list[str]]:
+    """Collect a line for each coroutine of asyncmod's that is dropped unawaited."""
+    forgotten: list[str] = []
+    depth = sys.get_coroutine_origin_tracking_depth()
+    sys.set_coroutine_origin_tracking_depth(max(depth, 1))
+    warn = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
+
+    def collect(coroutine: Any) -> None:
+        module: str = coroutine.cr_frame.f_globals.get("__name__", "")
+        if not module.startswith("asyncmod."):
+            warn(coroutine)
+            return
+        where = ""
+        if coroutine.cr_origin:
+            filename, line, function = coroutine.cr_origin[0]
+            where = f" (called in {function}, {filename}:{line})"
+        forgotten.append(
+            f"`{coroutine.__qualname__}(...)` {NEVER_AWAITED}{where}: write `await` "
+            "before the call"
+        )
+
+    warnings._warn_unawaited_coroutine = collect  # type: ignore[attr-defined]
+    try:
+        yield forgotten
+    finally:
+        warnings._warn_unawaited_coroutine = warn  # type: ignore[attr-defined]
+        sys.set_coroutine_origin_tracking_depth(depth)
