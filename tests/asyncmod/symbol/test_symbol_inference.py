@@ -59,9 +59,7 @@ def test_conflict_names_operator_and_both_shapes() -> None:
 
 
 def test_unknown_name_lists_the_arguments() -> None:
-    with pytest.raises(
-        ShapeError, match=r"`dat` is not an argument .* data, fc_weight"
-    ):
+    with pytest.raises(ShapeError, match=r"`dat` is not an argument .* fc_weight"):
         net().infer_shape(dat=(5, 7))
     with pytest.raises(ShapeError, match="`dat` is not an argument"):
         net().infer_type(dat="float32")
