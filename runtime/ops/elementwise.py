@@ -76,9 +76,9 @@ def row(
 
 
 def sigmoid(x: Array) -> Array:
-    """1 / (1 + e^-x), without overflow on either side."""
-    small = np.exp(-np.abs(x))
-    y: Array = np.where(x >= 0, 1, small) / (1 + small)
+    """1 / (1 + e^-x), in the dtype of floating-point x."""
+    with np.errstate(over="ignore"):  # 1 / inf is the right answer
+        y: Array = 1 / (1 + np.exp(-x))
     return y
 
 

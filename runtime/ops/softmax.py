@@ -129,14 +129,11 @@ def _register(
             return
         grad, output = grads_out[0], outputs[0]
         if p.use_length:
-            counted = _counted(p, output, inputs[1])
-            grad = np.where(counted, grad, 0)
+            grad = np.where(_counted(p, output, inputs[1]), grad, 0)
         wide = accumulator(output.dtype)
         value = slope(
             grad.astype(wide, copy=False), output.astype(wide, copy=False), p.axis
         )
-        if p.use_length:
-            value = np.where(counted, value, 0)
         grads_in[0][...] = value * wide.type(scale(p))
 
     register(

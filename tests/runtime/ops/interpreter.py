@@ -6,7 +6,7 @@ Keeps only what `Operator.saved` names, so that a rule that reads more fails.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -92,8 +92,16 @@ def forward(
     return run
 
 
+def apply(operator: str, *inputs: Array, is_train: bool = True, **text: Any) -> Pass:
+    """Run one operator on arrays; its inputs are the variables x0, x1, ..."""
+    names = [f"x{i}" for i in range(len(inputs))]
+    applied = node("op", operator, [Entry(Node(name)) for name in names], **text)
+    variables = dict(zip(names, inputs, strict=True))
+    return forward(Graph((Entry(applied),)), variables, is_train)
+
+
 def backward(
-    run: Pass, heads: list[Array | None], wanted: set[str]
+    run: Pass, heads: Sequence[Array | None], wanted: set[str]
 ) -> dict[str, Array]:
     """Gradients of the wanted variables; `heads` has one place per output."""
     grads: dict[Entry, Array] = {}

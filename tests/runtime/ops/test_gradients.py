@@ -200,6 +200,13 @@ ROWS = [
         fixed={"label": LABEL[None]},
         loss=cross_entropy(1, scale=1 / 3),
     ),
+    Row(  # Smoothing does not reach several outputs.
+        "SoftmaxOutput",
+        ((2, 4, 3),),
+        {"multi_output": "True", "normalization": "batch", "smooth_alpha": "0.2"},
+        fixed={"label": np.array([LABEL, LABEL])},
+        loss=cross_entropy(1, scale=1 / 6),
+    ),
     Row(
         "SoftmaxOutput",
         ((1, 3, 4),),

@@ -66,7 +66,8 @@ CONVOLUTION = {"kernel": "(3, 3)", "num_filter": "4"}
         ("Reshape", {"shape": "(0, 0, 0)"}, ["(2, 3)"], "asks for more sizes"),
         ("Reshape", {"shape": "(-3, -3)"}, ["(2, 3)"], "asks for more sizes"),
         ("Reshape", {"shape": "(-4, 5, -1, 0)"}, ["(2, 3)"], "splits 2 into 5 x 0"),
-        ("Reshape", {"shape": "(-4, 0, -1, 0)"}, ["(2, 3)"], "splits 2 into 0"),
+        ("Reshape", {"shape": "(-4, 0, -1, 0)"}, ["(2, 3)"], "splits 2 into 0 x 2"),
+        ("Reshape", {"shape": "(-4, -1, 0, 0)"}, ["(2, 3)"], "splits 2 into 2 x 0"),
         ("Reshape", {"shape": "(-4, 2)"}, ["(2, 3)"], "asks for more sizes"),
         ("SoftmaxOutput", {}, ["(2, 3)", "(3,)"], "`label` cannot have both"),
         (
