@@ -56,40 +56,50 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
     After an error or a cancellation nothing is left behind.
     """
     slices = split(spec.batch_size, spec.workload)
-    devices = await crew.run(
-        "open device", [partial(actor.device, _open) for actor in crew.actors]
-    )
-    plans = await crew.run_first("plan", partial(_plan, spec, slices, devices, memory))
-    first = next(plan for plan in plans if plan is not None)
-    if memory is None:
-        memory = await Memory.create(
-            crew,
-            devices,
-            _layout(first, "parameter"),
-            _layout(first, "auxiliary"),
-            has_gradients=spec.for_training,
-            guards=spec.guards,
-        )
-    elif spec.for_training and not memory.has_gradients:
-        raise DeviceError(
-            "a group for training cannot share the memory of a group that was bound "
-            "with for_training=False: bind the first one for training"
-        )
-    memory.users += 1
-    shares = zip(slices, devices, plans, strict=True)
-    replicas = tuple(
-        Replica(i, rows, device, spec, memory, plan)
-        for i, (rows, device, plan) in enumerate(shares)
-    )
+    replicas: tuple[Replica, ...] = ()
+    if memory is not None:
+        memory.users += 1
     try:
+        devices = await crew.run(
+            "open device", [partial(actor.device, _open) for actor in crew.actors]
+        )
+        planning = partial(_plan, spec, slices, devices, memory)
+        plans = await crew.run_first("plan", planning)
+        first = next(plan for plan in plans if plan is not None)
+        if memory is None:
+            memory = await _allocate(spec, crew, devices, first)
+        elif spec.for_training and not memory.has_gradients:
+            raise DeviceError(
+                "a group for training cannot share the memory of a group that was "
+                "bound with for_training=False: bind the first one for training"
+            )
+        replicas = tuple(
+            Replica(i, slices[i], devices[i], spec, memory, plans[i])
+            for i in range(len(devices))
+        )
         await crew.run("compile", [replica.compile for replica in replicas])
+        merges = _merges(spec, plans)
     except BaseException:
-        await shielded("free", crew, closing_jobs(replicas, memory))
+        if memory is not None:
+            await shielded("free", crew, closing_jobs(replicas, memory))
         raise
     if spec.for_training:
         for replica in replicas:
             memory.trained[replica.index] |= not replica.is_idle
-    return Binding(memory, replicas, slices, first, *_merges(spec, plans))
+    return Binding(memory, replicas, slices, first, *merges)
+
+
+def closing_jobs(
+    replicas: Sequence[Replica], memory: Memory
+) -> list[Callable[[], None]]:
+    """What frees a group; its memory too if nobody else uses it."""
+
+    def close(index: int, others: Sequence[Program | None]) -> None:
+        if replicas:
+            replicas[index].close()
+        free(others)
+
+    return [partial(close, i, others) for i, others in enumerate(memory.leave())]
 
 
 def fixed_ones(graph: Graph) -> frozenset[str]:
@@ -101,17 +111,19 @@ def fixed_ones(graph: Graph) -> frozenset[str]:
     )
 
 
-def closing_jobs(
-    replicas: Sequence[Replica], memory: Memory
-) -> list[Callable[[], None]]:
-    """What frees a group; its memory too if nobody else uses it."""
-
-    def close(replica: Replica, others: Sequence[Program | None]) -> None:
-        replica.close()
-        free(others)
-
-    left = zip(replicas, memory.leave(), strict=True)
-    return [partial(close, replica, others) for replica, others in left]
+async def _allocate(
+    spec: GroupSpec, crew: Crew, devices: Sequence[Device], plan: Plan
+) -> Memory:
+    memory = await Memory.create(
+        crew,
+        devices,
+        _layout(plan, "parameter"),
+        _layout(plan, "auxiliary"),
+        has_gradients=spec.for_training,
+        guards=spec.guards,
+    )
+    memory.users = 1
+    return memory
 
 
 def _open(device_id: DeviceId) -> Device:

@@ -37,6 +37,7 @@ class Step:
 
     Attributes:
         hyper: The rule's numbers for this step.
+        error: Why there are none.
         computed, reduced, updated: Barriers after the phases.
         gradients: Per device its gradients on the host, if they cross.
         compute_seconds, reduce_seconds: Per device.
@@ -45,6 +46,7 @@ class Step:
     __slots__ = (
         "compute_seconds",
         "computed",
+        "error",
         "gradients",
         "hyper",
         "reduce_seconds",
@@ -55,6 +57,7 @@ class Step:
 
     def __init__(self, devices: int) -> None:
         self.hyper: NDArray[np.float64] | None = None
+        self.error: Exception | None = None
         self.computed = Barrier(devices)
         self.reduced = Barrier(devices)
         self.updated = Barrier(devices)
@@ -139,7 +142,10 @@ class Update:
             self.updater.revert()
         del self._dispatched[position]
         for other in later:
-            other.hyper = self.next_hyper()
+            try:
+                other.hyper = self.next_hyper()
+            except Exception as error:  # a scheduler's; its step will raise it
+                other.error = error
 
     def finished(self, step: Step, failed: bool) -> None:
         """A step has ended; one that failed was no step."""
@@ -166,6 +172,8 @@ class Update:
         begin = time.perf_counter()
         try:
             self._check()
+            if step.error is not None:
+                raise step.error
             if compute is not None:
                 compute()
             self._write_hyper(index, step.hyper)

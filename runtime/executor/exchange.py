@@ -1,4 +1,7 @@
-"""Jobs that carry arrays between the host and the devices of a group."""
+"""Arrays between the host and the devices: parameters, gradients, states.
+
+Everything is read, merged and written on the device threads; results are the caller's.
+"""
 
 from __future__ import annotations
 
@@ -11,65 +14,210 @@ from numpy.typing import NDArray
 
 from runtime.actors.barrier import Barrier
 from runtime.errors import ShapeError
-from runtime.executor.memory import Memory
+from runtime.executor.binding import Binding
+from runtime.executor.calls import Calls
+from runtime.executor.collective import Update, summed
+from runtime.executor.dispatch import COPY_LIMIT
+from runtime.executor.memory import mean
+from runtime.executor.merging import Merge
 from runtime.executor.replica import Replica
+from runtime.executor.updater import nothing
 from runtime.graph.ir import Shape
 
 Array = NDArray[Any]
+Arrays = dict[str, Array]
 T = TypeVar("T")
 R = TypeVar("R")
 
 
-def gather(
-    replicas: Sequence[Replica],
-    read: Callable[[Replica], T],
-    combine: Callable[[list[T]], R],
-) -> list[Callable[[], R | None]]:
-    """Read on every device; the first device's thread combines what all have read."""
-    parts: list[Any] = [None] * len(replicas)
-    all_read = Barrier(len(replicas))
+class Exchange:
+    """What `ExecutorGroup` reads and writes besides inputs and outputs."""
 
-    def run(replica: Replica) -> R | None:
-        try:
-            parts[replica.index] = read(replica)
-        except BaseException:
-            all_read.fail()
-            raise
-        if all_read.wait() and replica.index == 0:
-            return combine(parts)
-        return None
+    def __init__(self, calls: Calls, binding: Binding) -> None:
+        self._calls = calls
+        self._memory = binding.memory
+        self._replicas = binding.replicas
+        self._gradient_names = tuple(binding.plan.tensors.get("gradient", ()))
+        layouts = (self._memory.parameters, self._memory.auxiliaries)
+        self._inline = self._memory.storage[0].inline
+        self._cheap = self._is_cheap(sum(layout.nbytes for layout in layouts))
 
-    return [partial(run, replica) for replica in replicas]
+    async def merged(
+        self, merge: Merge, read: Callable[[Replica, str], Array]
+    ) -> list[Array]:
+        """Tensors put together from the parts that every device reads."""
+        merged = merge.allocate()
+        jobs = [
+            partial(merge.fill, replica.index, merged, partial(read, replica))
+            for replica in self._replicas
+        ]
+        await self._calls.run("read", jobs, cheap=self._is_cheap(merge.nbytes))
+        return merged
 
+    async def parts(
+        self, names: Sequence[str], read: Callable[[Replica, str], Array]
+    ) -> list[list[Array]]:
+        """The active devices' parts: [name][device]."""
 
-def write_parameters(
-    memory: Memory,
-    replicas: Sequence[Replica],
-    parameters: Mapping[str, Array],
-    auxiliaries: Mapping[str, Array],
-) -> list[Callable[[], None]]:
-    """Set parameters while no device reads them, auxiliary states on every device."""
-    arrived, written = Barrier(len(replicas)), Barrier(len(replicas))
+        def run(replica: Replica) -> list[Array]:
+            return [] if replica.is_idle else [read(replica, name) for name in names]
 
-    def run(replica: Replica) -> None:
-        arrived.wait()
-        try:
-            if memory.is_leader(replica.index):
-                for name, value in parameters.items():
-                    replica.storage.write("parameter", name, value)
-            for name, value in auxiliaries.items():
-                replica.storage.write("auxiliary", name, value)
-        finally:
-            written.wait()
-        if parameters.keys() >= memory.parameters.tensors.keys():
-            memory.torn = None
+        jobs = [partial(run, replica) for replica in self._replicas]
+        parts = await self._calls.run("read", jobs, cheap=False)
+        active = [
+            part for r, part in zip(self._replicas, parts, strict=True) if not r.is_idle
+        ]
+        return [[part[k] for part in active] for k in range(len(names))]
 
-    return [partial(run, replica) for replica in replicas]
+    async def gradients(self) -> Arrays:
+        """Gradients of the parameters, summed over the devices."""
+        names = self._gradient_names
+
+        def total(parts: list[list[Array]]) -> Arrays:
+            columns = zip(*parts, strict=True)
+            return {n: summed(list(c)) for n, c in zip(names, columns, strict=True)}
+
+        return await self._gather(lambda r: [r.gradient(n) for n in names], total)
+
+    async def device_gradients(self) -> dict[str, list[Array]]:
+        """Gradients of the parameters per active device."""
+        names = self._gradient_names
+        return dict(zip(names, await self.parts(names, Replica.gradient), strict=True))
+
+    async def zero_gradients(self) -> None:
+        """Set all gradients to zero."""
+        jobs = [replica.zero_gradients for replica in self._replicas]
+        await self._calls.run("zero gradients", jobs, cheap=self._cheap)
+
+    async def read_parameters(
+        self, names: Sequence[str], auxiliary_names: Sequence[str]
+    ) -> tuple[Arrays, Arrays]:
+        """The first device's parameters, the mean of the auxiliary states."""
+        trained = [i for i, has_rows in enumerate(self._memory.trained) if has_rows]
+
+        def read(replica: Replica) -> tuple[Arrays, Arrays]:
+            storage = replica.storage
+            own = names if replica.index == 0 else ()
+            return (
+                {n: storage.read("parameter", n) for n in own},
+                {n: storage.read("auxiliary", n) for n in auxiliary_names},
+            )
+
+        def combine(parts: list[tuple[Arrays, Arrays]]) -> tuple[Arrays, Arrays]:
+            states = {
+                name: mean([parts[i][1][name] for i in trained or [0]])
+                for name in auxiliary_names
+            }
+            return parts[0][0], states
+
+        return await self._gather(read, combine)
+
+    async def read_device_auxiliaries(self, names: Sequence[str]) -> list[Arrays]:
+        """Every device's auxiliary states."""
+
+        def read(replica: Replica) -> Arrays:
+            return {n: replica.storage.read("auxiliary", n) for n in names}
+
+        jobs = [partial(read, replica) for replica in self._replicas]
+        return await self._calls.run("read", jobs, cheap=self._cheap)
+
+    async def write_parameters(self, parameters: Arrays, auxiliaries: Arrays) -> None:
+        """Set parameters while no device reads them, auxiliary states everywhere."""
+        memory = self._memory
+        arrived = Barrier(len(self._replicas))
+        written = Barrier(len(self._replicas))
+
+        def run(replica: Replica) -> None:
+            arrived.wait()
+            try:
+                if memory.is_leader(replica.index):
+                    for name, value in parameters.items():
+                        replica.storage.write("parameter", name, value)
+                for name, value in auxiliaries.items():
+                    replica.storage.write("auxiliary", name, value)
+            finally:
+                written.wait()
+            if parameters.keys() >= memory.parameters.tensors.keys():
+                memory.torn = None
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        await self._calls.run("write parameters", jobs, cheap=self._cheap)
+
+    async def set_states(
+        self, states: Mapping[str, Sequence[Array]] | None, value: float | None
+    ) -> None:
+        """Set the state inputs of every active device."""
+        if (states is None) is (value is None):
+            raise ValueError("give either `states` or `value`")
+        active = [replica for replica in self._replicas if not replica.is_idle]
+        jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
+        for name, arrays in (states or {}).items():
+            if len(arrays) != len(active):
+                raise ValueError(
+                    f"state `{name}` has {len(arrays)} arrays, but there are "
+                    f"{len(active)} devices with rows: give one for each"
+                )
+        for k, replica in enumerate(active):
+            if states is None:
+                jobs[replica.index] = partial(replica.fill_states, value)
+            else:
+                part = {name: arrays[k] for name, arrays in states.items()}
+                part = check_arrays("state", part, replica.state_shapes)
+                jobs[replica.index] = partial(replica.set_states, part)
+        await self._calls.run("write states", jobs, cheap=False)
+
+    async def read_updater_states(self, update: Update) -> dict[str, Arrays]:
+        """Optimizer state of a rule, from the first device."""
+        return await self._gather(lambda _: None, lambda _: update.read_states())
+
+    async def write_updater_states(
+        self, update: Update, states: Mapping[str, Mapping[str, Array]]
+    ) -> None:
+        """Set optimizer state of a rule."""
+        updater, tensors = update.updater, self._memory.parameters.tensors
+        shapes = {name: tensors[name].shape for name in updater.parameters}
+        checked: dict[str, Arrays] = {}
+        for state, values in states.items():
+            if state not in updater.states:
+                raise KeyError(
+                    f"`{state}` is no state of the optimizer; there are "
+                    f"{', '.join(updater.states) or 'none'}"
+                )
+            checked[state] = check_arrays(f"{state} of parameter", values, shapes)
+        indexes = range(len(self._replicas))
+        jobs = [partial(update.write_states, i, checked) for i in indexes]
+        await self._calls.run("write states", jobs, cheap=self._cheap)
+
+    def _is_cheap(self, nbytes: int) -> bool:
+        """Whether so much may be copied on the Trio thread."""
+        return self._inline and nbytes <= COPY_LIMIT
+
+    async def _gather(
+        self, read: Callable[[Replica], T], combine: Callable[[list[T]], R]
+    ) -> R:
+        """Read on every device; the first device's thread combines what all read."""
+        parts: list[Any] = [None] * len(self._replicas)
+        all_read = Barrier(len(self._replicas))
+
+        def run(replica: Replica) -> R | None:
+            try:
+                parts[replica.index] = read(replica)
+            except BaseException:
+                all_read.fail()
+                raise
+            if all_read.wait() and replica.index == 0:
+                return combine(parts)
+            return None
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        combined = (await self._calls.run("read", jobs, cheap=self._cheap))[0]
+        assert combined is not None
+        return combined
 
 
 def check_arrays(
     what: str, arrays: Mapping[str, Array], shapes: Mapping[str, Shape]
-) -> dict[str, Array]:
+) -> Arrays:
     """The values as arrays of numbers.
 
     Raises:
@@ -77,7 +225,7 @@ def check_arrays(
         ShapeError: a shape that differs.
         TypeError: values that are no numbers.
     """
-    checked: dict[str, Array] = {}
+    checked: Arrays = {}
     for name, value in arrays.items():
         if name not in shapes:
             raise KeyError(f"`{name}` is no {what}; there are {', '.join(shapes)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ class Merge:
         parts: Per device the place of its part of each tensor, or None for a device
             that has none.
         alone: The only device that has parts, or None.
+        nbytes: Size of all merged tensors together.
     """
 
     names: tuple[str, ...]
@@ -34,6 +36,7 @@ class Merge:
     dtypes: tuple[str, ...]
     parts: tuple[tuple[Selection, ...] | None, ...]
     alone: int | None
+    nbytes: int
 
     @classmethod
     def of(
@@ -60,18 +63,16 @@ class Merge:
         parts: list[tuple[Selection, ...] | None] = [None] * len(tensors)
         for position, device in enumerate(active):
             parts[device] = tuple(column[position] for column in columns)
+        dtypes = tuple(tensor.dtype for tensor in present[0])
+        sizes = zip(shapes, dtypes, strict=True)
         return cls(
             tuple(names),
             tuple(shapes),
-            tuple(tensor.dtype for tensor in present[0]),
+            dtypes,
             tuple(parts),
             active[0] if len(active) == 1 else None,
+            sum(math.prod(s) * np.dtype(d).itemsize for s, d in sizes),
         )
-
-    @property
-    def nbytes(self) -> int:
-        sizes = zip(self.shapes, self.dtypes, strict=True)
-        return sum(int(np.prod(s)) * np.dtype(d).itemsize for s, d in sizes)
 
     def allocate(self) -> list[Array]:
         """Arrays for the merged tensors; with one active device it brings its own."""

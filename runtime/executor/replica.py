@@ -232,6 +232,11 @@ class Replica:
         for name, value in states.items():
             self._states[name] = value.astype(self._states[name].dtype)
 
+    def fill_states(self, value: float | None) -> None:
+        """Set every element of every state input."""
+        for array in self._states.values():
+            array.fill(value)
+
     def state(self, name: str) -> Array:
         return self._states[name].copy()
 

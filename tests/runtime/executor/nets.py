@@ -25,7 +25,7 @@ def apply(operator: str, name: str, *inputs: Entry, **attributes: Any) -> Entry:
     """A node made from an operator's name and attributes."""
     op = registry.get(operator)
     text = {key: str(value) for key, value in attributes.items()}
-    parsed = parse(op.attributes, text, operator)
+    parsed: Any = parse(op.attributes, text, operator)
     return Entry(Node(name, op, inputs, text, parsed))
 
 

@@ -1,0 +1,89 @@
+"""Where a call of a group runs: on the device threads, or here if that is cheaper.
+
+A trip to a device thread and back costs some 60 us. One device whose plan is shorter
+than that is run on the Trio thread, as long as its own thread has nothing to do; then
+the call looks for a cancellation, and other tasks get their turn once per millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import trio
+
+from runtime.actors.crew import Crew
+from runtime.actors.runtime import Runtime
+from runtime.errors import ClosedError
+
+T = TypeVar("T")
+
+_YIELD_SECONDS = 1e-3
+
+
+class Calls:
+    """See the module.
+
+    Attributes:
+        crew: The devices' actors.
+        closed: Whether the group was closed.
+    """
+
+    def __init__(self, runtime: Runtime, crew: Crew) -> None:
+        self.crew = crew
+        self.closed = False
+        self._runtime = runtime
+        self._actor = crew.actors[0]
+        wanted = os.environ.get("ASYNCMOD_INLINE", "1") != "0"
+        self._alone = wanted and len(crew.actors) == 1
+
+    @property
+    def can_inline(self) -> bool:
+        """Whether work may run on the Trio thread now."""
+        return self._alone and self._actor.idle
+
+    def check_open(self) -> None:
+        """Raise ClosedError if the group or its runtime was closed."""
+        if self.closed or self._runtime.closed:
+            raise ClosedError(
+                "the executors are closed: their module or its runtime has ended"
+            )
+
+    async def breathe(self) -> None:
+        """Let a cancellation in, and other tasks run once per millisecond."""
+        runtime = self._runtime
+        if time.perf_counter() - runtime.last_yield < _YIELD_SECONDS:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+            runtime.last_yield = time.perf_counter()
+
+    async def run(
+        self, label: str, jobs: Sequence[Callable[[], T]], *, cheap: bool
+    ) -> list[T]:
+        """Run one job per device and return their results.
+
+        Args:
+            label: What they do.
+            jobs: One per device.
+            cheap: Whether one device's job may run on the Trio thread.
+        """
+        self.check_open()
+        if cheap and self._alone:
+            await self.breathe()
+            self.check_open()
+            if self._actor.idle:
+                try:
+                    return [jobs[0]()]
+                except BaseException as error:
+                    error.add_note(f"on {self.crew.names[0]}")
+                    raise
+        return await self.crew.run(label, jobs)
+
+    async def close(self, jobs: Sequence[Callable[[], object]]) -> None:
+        """Run the last jobs, which free everything; cannot be withdrawn."""
+        self.closed = True
+        if not self._runtime.stopped:
+            await self.crew.finish("close", jobs)

@@ -1,0 +1,208 @@
+"""The training steps of a group: counted, dispatched, withdrawn, waited for.
+
+Next: `runtime.executor.collective`, where a step's devices meet.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import trio
+from numpy.typing import NDArray
+
+from runtime.actors.actor import send
+from runtime.actors.command import Command
+from runtime.errors import GradientError
+from runtime.executor.binding import Binding, fixed_ones
+from runtime.executor.calls import Calls
+from runtime.executor.collective import Step, Update
+from runtime.executor.dispatch import Inputs
+from runtime.executor.memory import free
+from runtime.executor.pending import Pending
+from runtime.executor.specification import GroupSpec
+from runtime.executor.updater import Updater, nothing
+
+Array = NDArray[Any]
+
+
+class Steps:
+    """What `ExecutorGroup` knows of updaters; inputs are checked already."""
+
+    def __init__(self, spec: GroupSpec, calls: Calls, binding: Binding) -> None:
+        self._calls = calls
+        self._memory = binding.memory
+        self._replicas = binding.replicas
+        self._outputs = binding.outputs
+        self._for_training = spec.for_training
+        self._fixed_ones = fixed_ones(spec.graph)
+        self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
+        training = binding.replicas[0].training
+        self._inline = training is not None and training.inline
+
+    async def prepared(self, updater: Updater) -> Update:
+        """What is compiled for an updater, compiled by the first call."""
+        self._calls.check_open()
+        update = self._memory.updates.get(updater)
+        if update is None:
+            if not self._for_training:
+                raise GradientError("an update needs a group bound for training")
+            update = await Update.prepare(
+                self._calls.crew, self._memory, updater, self._fixed_ones
+            )
+        return update
+
+    async def forget(self, updater: Updater) -> None:
+        """Free an updater's programs and state."""
+        self._calls.check_open()
+        update = self._memory.updates.pop(updater, None)
+        if update is not None:
+            indexes = range(len(self._replicas))
+            jobs = [partial(free, [update.program(i)]) for i in indexes]
+            await self._calls.crew.finish("free", jobs)
+
+    async def update(self, updater: Updater) -> None:
+        """Update from the gradients that are there."""
+        update = await self.prepared(updater)
+        step = Step(len(self._replicas))
+        jobs = [partial(update.run, replica, step, None) for replica in self._replicas]
+        command = self._send("update", jobs, update, step)
+        await command.wait()
+        command.results()
+
+    async def step(self, inputs: Mapping[str, Array], updater: Updater) -> None:
+        """Forward, backward and update."""
+        calls = self._calls
+        update = self._memory.updates.get(updater)
+        if update is None:
+            update = await self.prepared(updater)
+        if self._inline and update.inline:
+            await calls.breathe()
+            if calls.can_inline:
+                self._step_here(inputs, update)
+                return
+        step = Step(len(self._replicas))
+        jobs = [
+            partial(update.run, replica, step, partial(replica.compute, inputs))
+            for replica in self._replicas
+        ]
+        command = self._send("step", jobs, update, step)
+        await command.wait()
+        command.results()
+
+    async def acquire_slot(self) -> None:
+        """Reserve a place for a step in flight."""
+        try:
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+            return
+        try:
+            await self._calls.breathe()
+        except trio.Cancelled:
+            self._slots.release()
+            raise
+
+    def release_slot(self) -> None:
+        """Give a place back."""
+        self._slots.release()
+
+    def dispatch(
+        self, inputs: Mapping[str, Array], updater: Updater, outputs: bool
+    ) -> Pending:
+        """Enqueue a step; its place is given back by its end, or if this raises."""
+        try:
+            self._calls.check_open()
+            update = self._memory.updates.get(updater)
+            if update is None:
+                raise RuntimeError("call `await group.prepare(updater)` before steps")
+            if self._inline and update.inline and self._calls.can_inline:
+                return self._dispatch_here(inputs, update, outputs)
+            return self._dispatch(inputs, update, outputs)
+        except BaseException:
+            self._slots.release()
+            raise
+
+    def _step_here(self, inputs: Mapping[str, Array], update: Update) -> None:
+        self._calls.check_open()
+        hyper = update.next_hyper()
+        try:
+            update.run_alone(self._replicas[0], hyper, inputs)
+        except BaseException as error:
+            update.updater.revert()
+            error.add_note(f"on {self._calls.crew.names[0]}")
+            raise
+
+    def _dispatch_here(
+        self, inputs: Mapping[str, Array], update: Update, outputs: bool
+    ) -> Pending:
+        begin = time.perf_counter()
+        merged: list[Array] | None = None
+        failure: BaseException | None = None
+        try:
+            self._step_here(inputs, update)
+            if outputs:
+                merged = []
+                self._outputs.fill(0, merged, self._replicas[0].output)
+        except BaseException as error:
+            failure = error
+        pending = Pending(self._calls.breathe, outputs=merged, error=failure)
+        pending.compute_seconds = time.perf_counter() - begin
+        self._slots.release()
+        return pending
+
+    def _dispatch(
+        self, inputs: Mapping[str, Array], update: Update, outputs: bool
+    ) -> Pending:
+        kept = Inputs(inputs, len(self._replicas))
+        step = Step(len(self._replicas))
+        merged = self._outputs.allocate() if outputs else None
+
+        def run(replica: Any) -> None:
+            compute = partial(replica.compute, kept.arrays, kept.done, next_slot=True)
+            try:
+                took_effect = update.run(replica, step, compute)
+            finally:
+                kept.done(replica.index)
+            if took_effect and merged is not None:
+                self._outputs.fill(replica.index, merged, replica.output)
+
+        def finish() -> None:
+            pending.compute_seconds = max(step.compute_seconds)
+            pending.reduce_seconds = max(step.reduce_seconds)
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        command = self._send("step", jobs, update, step, finish, self._slots.release)
+        pending = Pending(self._calls.breathe, command, kept.copied, merged)
+        return pending
+
+    def _send(
+        self,
+        label: str,
+        jobs: Sequence[Callable[[], object]],
+        update: Update,
+        step: Step,
+        on_finish: Callable[[], None] = nothing,
+        on_leave: Callable[[], None] = nothing,
+    ) -> Command[object]:
+        """Count a step and enqueue it; `on_leave` is called if it is withdrawn too."""
+        crew = self._calls.crew
+
+        def finished() -> None:
+            update.finished(step, failed=any(command.errors))
+            on_finish()
+            on_leave()
+
+        def withdrawn() -> None:
+            update.withdrawn(step)
+            on_leave()
+
+        self._calls.check_open()
+        command: Command[object] = Command(
+            label, jobs, crew.names, on_finish=finished, on_withdraw=withdrawn
+        )
+        update.count(step)
+        send(command, crew.actors)
+        return command
