@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,7 +59,7 @@ def test_integers_through_layers() -> None:
     (output,) = apply("sum", data, axis="3").outputs
     assert output.tolist() == [[[15, 51, 87]]]
     weight = np.ones((1, 1, 3, 6), np.int32)
-    attributes = {"kernel": "(3, 6)", "num_filter": "1", "no_bias": "True"}
+    attributes: Any = {"kernel": "(3, 6)", "num_filter": "1", "no_bias": "True"}
     (output,) = apply("Convolution", data, weight, **attributes).outputs
     assert output.tolist() == [[[[153]]]]
 
@@ -77,6 +79,9 @@ def test_a_half_precision_sum_does_not_overflow_early() -> None:
 
 def test_large_inputs_do_not_overflow() -> None:
     large = np.array([[-1e4, 0, 1e4]], np.float32)
+    with np.errstate(over="raise", invalid="raise"):
+        logistic = apply("LogisticRegressionOutput", large, large).outputs[0]
+    assert logistic.tolist() == [[0, 0.5, 1]]
     assert apply("sigmoid", large).outputs[0].tolist() == [[0, 0.5, 1]]
     softrelu = apply("Activation", large, act_type="softrelu").outputs[0]
     np.testing.assert_allclose(softrelu, [[0, np.log(2), 1e4]], rtol=1e-6)

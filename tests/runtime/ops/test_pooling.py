@@ -9,7 +9,7 @@ import pytest
 
 from tests.runtime.ops.interpreter import apply, backward
 
-WINDOW = {"kernel": "(2, 2)", "stride": "(1, 1)"}
+WINDOW: Any = {"kernel": "(2, 2)", "stride": "(1, 1)"}
 
 
 def test_the_first_of_equal_maxima_takes_the_gradient() -> None:
@@ -20,7 +20,7 @@ def test_the_first_of_equal_maxima_takes_the_gradient() -> None:
 
 @pytest.mark.parametrize("power", ["1", "2", "3"])
 def test_windows_of_zeros_have_no_slope(power: str) -> None:
-    attributes = WINDOW | {"pool_type": "lp", "p_value": power}
+    attributes: Any = WINDOW | {"pool_type": "lp", "p_value": power}
     done = apply("Pooling", np.zeros((1, 1, 2, 2)), **attributes)
     grads = backward(done, [np.ones((1, 1, 1, 1))], {"x0"})
     # The first power is a plain sum, which has one.
@@ -31,7 +31,7 @@ def test_windows_of_zeros_have_no_slope(power: str) -> None:
 @pytest.mark.parametrize("size", [(5,), (4, 3), (2, 3, 4)])
 def test_global_is_one_window_over_all(kind: str, size: tuple[int, ...]) -> None:
     data = np.random.default_rng(0).uniform(0.5, 1, (2, 3, *size))
-    attributes = {"pool_type": kind, "p_value": "2"}
+    attributes: Any = {"pool_type": kind, "p_value": "2"}
     whole = apply("Pooling", data, global_pool="True", kernel="(9,)", **attributes)
     window = apply("Pooling", data, kernel=str(size), **attributes)
     np.testing.assert_allclose(whole.outputs[0], window.outputs[0])
@@ -51,7 +51,7 @@ def test_global_is_one_window_over_all(kind: str, size: tuple[int, ...]) -> None
 
 def test_same_convention_in_one_dimension() -> None:
     data = np.arange(7.0).reshape(1, 1, 7)
-    attributes = {"kernel": "(3,)", "stride": "(2,)", "pooling_convention": "same"}
+    attributes: Any = {"kernel": "(3,)", "stride": "(2,)", "pooling_convention": "same"}
     (output,) = apply("Pooling", data, **attributes).outputs
     assert output.tolist() == [[[2, 4, 6, 6]]]
     (output,) = apply("Pooling", data, pool_type="avg", **attributes).outputs
