@@ -145,7 +145,9 @@ class _Reader:
 
     def take(self, size: int, what: str) -> bytes:
         self.claim(size, what)
-        return self._file.read(size)
+        content = self._file.read(size)
+        self._expect(len(content), size)
+        return content
 
     def number(self, code: str, what: str) -> int:
         """One number by its `struct` code."""
@@ -164,7 +166,7 @@ class _Reader:
         self.claim(math.prod(shape) * dtype.itemsize, f"array of shape {shape}")
         array = np.empty(shape, dtype.newbyteorder("<"))
         if array.size:
-            self._file.readinto(array.data.cast("B"))
+            self._expect(self._file.readinto(array.data.cast("B")), array.nbytes)
         return array.astype(dtype, copy=False).view(NDArray)
 
     def names(self, arrays: int) -> list[str] | None:
@@ -182,6 +184,10 @@ class _Reader:
         if len(set(names)) != count:
             raise self.invalid("a name stands twice")
         return names or None
+
+    def _expect(self, got: int, size: int) -> None:
+        if got != size:
+            raise self.invalid("the file became shorter while it was read")
 
     def expect_end(self) -> None:
         if self._left:
@@ -206,7 +212,8 @@ def _read_array(reader: _Reader) -> NDArray:
     if not has_value:
         return np.empty((0,), np.float32).view(NDArray)
     shape = tuple(reader.number(code, "shape") for _ in range(ndim))
-    if any(size < 0 or size >= 2**48 for size in shape):
+    # NumPy refuses an empty array, too, if its other axes are too long.
+    if min(shape, default=0) < 0 or math.prod(n or 1 for n in shape) >= 2**48:
         raise reader.invalid(f"the array's shape would be {shape}")
     reader.take(8, "device")  # ignored: everything is read into host memory
     flag = reader.number("i", "dtype")

@@ -1,0 +1,56 @@
+"""`mx.random`: the seeded generator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack
+import numpy as np
+import pytest
+
+from asyncmod import nd, random
+
+
+def draws() -> list[Any]:
+    return [
+        random.uniform(-1, 1, (3,)).tolist(),
+        random.normal(2, 3, (2, 2)).tolist(),
+        random.randint(0, 9, (4,)).tolist(),
+        random.draw_seed(),
+        random.shuffle(np.arange(5)).tolist(),
+    ]
+
+
+def test_the_same_seed_gives_the_same_numbers() -> None:
+    random.seed(3)
+    first = draws()
+    assert draws() != first
+    random.seed(3)
+    assert draws() == first
+    random.seed(4)
+    assert draws() != first
+
+
+def test_the_state_is_plain_and_continues_exactly() -> None:
+    random.seed(3)
+    random.generator().integers(9, dtype=np.int32)  # leaves half a word over
+    state = msgpack.unpackb(msgpack.packb(random.get_state()))
+    first = [random.generator().integers(9, dtype=np.int32), *draws()]
+    random.set_state(state)
+    assert [random.generator().integers(9, dtype=np.int32), *draws()] == first
+
+
+def test_ranges_and_dtypes() -> None:
+    random.seed(3)
+    numbers = random.uniform(2, 3, (1000,))
+    assert numbers.dtype == np.float32
+    assert isinstance(numbers, nd.NDArray)
+    assert 2 <= numbers.min() < 2.05 < 2.95 < numbers.max() <= 3
+    assert set(random.randint(0, 3, (100,)).tolist()) == {0, 1, 2}
+    assert 0 <= random.draw_seed() < 2**63
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "one", None])
+def test_what_is_no_seed(seed: Any) -> None:
+    with pytest.raises(ValueError, match="`seed_state`"):
+        random.seed(seed)
