@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import trio
 
-from asyncmod import model, random
+from asyncmod import random
 from asyncmod.context import Context, cpu
 from asyncmod.errors import (
     ArgumentError,
@@ -28,7 +28,7 @@ from asyncmod.errors import (
     ModuleStateError,
     UnsupportedError,
 )
-from asyncmod.interop.mxnet_params import save_params
+from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import (
     bind_arguments,
@@ -444,8 +444,11 @@ class Module(BaseModule):
     ) -> None:
         """Set parameters and auxiliary states from dicts; see `init_params`.
 
-        With `allow_missing` what the dicts lack keeps its value.
+        With `allow_missing` what the dicts lack, or a dict that is None, keeps its
+        value.
         """
+        if allow_missing:
+            arg_params, aux_params = arg_params or {}, aux_params or {}
         await self._set_values(
             None, arg_params, aux_params, allow_missing, force_init, allow_extra
         )
@@ -528,9 +531,8 @@ class Module(BaseModule):
         Raises:
             OSError: the file cannot be written.
         """
-        arguments, auxiliaries = await self.get_params()
-        content = parameters.join_file(arguments, auxiliaries)
-        await trio.to_thread.run_sync(save_params, fname, content)
+        values = await self.get_params()
+        await trio.to_thread.run_sync(mxnet_checkpoint.write_parameters, fname, *values)
 
     async def load_params(self, fname: Path_) -> None:
         """Set all values from a `.params` file.
@@ -540,7 +542,7 @@ class Module(BaseModule):
             OSError: it cannot be read.
         """
         self._need_bound("load_params")
-        values = await trio.to_thread.run_sync(model.read_parameters, fname)
+        values = await trio.to_thread.run_sync(mxnet_checkpoint.read_parameters, fname)
         await self.set_params(*values)
 
     # Checkpoints
@@ -565,7 +567,7 @@ class Module(BaseModule):
             OSError: a file cannot be read, or is damaged.
         """
         symbol, arguments, auxiliaries = await trio.to_thread.run_sync(
-            model.load_checkpoint, prefix, epoch
+            mxnet_checkpoint.load_checkpoint, prefix, epoch
         )
         module = cls(symbol, **options)
         module._loaded = (arguments, auxiliaries)
@@ -591,7 +593,12 @@ class Module(BaseModule):
         """
         values = await self.get_params()
         await trio.to_thread.run_sync(
-            model.save_checkpoint, prefix, epoch, self._symbol, *values, remove_amp_cast
+            mxnet_checkpoint.save_checkpoint,
+            prefix,
+            epoch,
+            self._symbol,
+            *values,
+            remove_amp_cast,
         )
         name = f"{fspath(prefix)}-{epoch:04d}.params"
         self.logger.info('Saved checkpoint to "%s"', name)

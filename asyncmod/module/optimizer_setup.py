@@ -109,7 +109,7 @@ def make_optimizer(
             stacklevel=4,
         )
     if not optimizer.idx2name:
-        optimizer.idx2name.update(idx2name)
+        optimizer.idx2name = dict(idx2name.items())
     return optimizer
 
 

@@ -1,4 +1,4 @@
-"""Values of parameters: initial ones, given ones, and what files hold.
+"""Values of parameters: initial ones and given ones.
 
 These are plain functions on host arrays; the module runs them in a thread and then
 writes the result to its devices at once, so that a failure changes nothing.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,11 +20,9 @@ from asyncmod.errors import (
     MissingParameterError,
 )
 from asyncmod.initializer import InitDesc
-from asyncmod.interop.mxnet_params import InvalidParameterFileError
 from asyncmod.module.batches import NUMERIC
 
 Array = NDArray[Any]
-AnyArray = TypeVar("AnyArray", bound=NDArray[Any])
 Attributes = Mapping[str, Mapping[str, str]]
 
 
@@ -117,33 +115,3 @@ def check_extra(given: Mapping[str, Any] | None, known: Mapping[str, Any]) -> No
                 f'Find name "{name}" that is not in the arguments: the symbol has no '
                 "such parameter; pass allow_extra=True to ignore it"
             )
-
-
-def split_file(
-    path: Any, arrays: Mapping[str, AnyArray]
-) -> tuple[dict[str, AnyArray], dict[str, AnyArray]]:
-    """What a parameter file holds, as arguments and auxiliary states.
-
-    Raises:
-        InvalidParameterFileError: a key begins neither with `arg:` nor with `aux:`.
-    """
-    parts: dict[str, dict[str, AnyArray]] = {"arg": {}, "aux": {}}
-    for key, array in arrays.items():
-        kind, _, name = key.partition(":")
-        if kind not in parts or not name:
-            raise InvalidParameterFileError(
-                f"Invalid param file {path}: the key {key!r} begins neither with "
-                "`arg:` nor with `aux:`"
-            )
-        parts[kind][name] = array
-    return parts["arg"], parts["aux"]
-
-
-def join_file(
-    arguments: Mapping[str, Array], auxiliaries: Mapping[str, Array]
-) -> dict[str, Array]:
-    """Arguments and auxiliary states under the keys of a parameter file."""
-    return {
-        **{f"arg:{name}": array for name, array in arguments.items()},
-        **{f"aux:{name}": array for name, array in auxiliaries.items()},
-    }
