@@ -12,11 +12,13 @@ from llvmlite import binding
 from numba import cfunc, types
 
 from runtime.kernels.cpu import (
+    batch_norm,
     channel_sums,
     convolution,
     elementwise,
     gemm,
     layout,
+    pooling,
     softmax,
     update,
 )
@@ -26,11 +28,13 @@ from runtime.kernels.cpu.vm import run_rows
 
 # Importing these registers their kernels.
 KERNEL_MODULES = (
+    batch_norm,
     channel_sums,
     convolution,
     elementwise,
     gemm,
     layout,
+    pooling,
     softmax,
     update,
 )

@@ -244,7 +244,13 @@ def conv_weight_gradient(
             # fmt: on
 
     _store_gradient(
-        scratch, row, gradient, out_channels, in_channels, kernel_h * kernel_w, accumulate
+        scratch,
+        row,
+        gradient,
+        out_channels,
+        in_channels,
+        kernel_h * kernel_w,
+        accumulate,
     )
 
 

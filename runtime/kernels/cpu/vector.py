@@ -175,7 +175,7 @@ def first_mask(builder: Any, count: Any) -> Any:
 
 def lane_numbers(numbers: list[int]) -> Any:
     """LLVM constant that a shuffle takes its lanes by."""
-    return ir.Constant(_INTS, numbers)
+    return ir.Constant(ir.VectorType(INT32, len(numbers)), numbers)
 
 
 def spread(builder: Any, scalar: Any, to: Any = VECTOR) -> Any:
@@ -332,6 +332,47 @@ def add_to_first_doubles(
     )
 
 
+_BYTE = ir.IntType(8)
+_BYTES = ir.VectorType(_BYTE, LANES)
+_HALF = ir.VectorType(_BYTE, LANES // 2)
+
+
+@primitive(Vector, int, int, int)
+def load_bytes(builder: Any, address: Any, index: Any, count: Any) -> Any:
+    """`LANES` bytes as numbers; if count < LANES half of them, then zeros."""
+    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
+        with whole:
+            place = pointer(builder, address, index, _BYTE, _BYTES)
+            all_of_it = load_unaligned(builder, place, 1)
+            whole_block = builder.block
+        with part:
+            place = pointer(builder, address, index, _BYTE, _HALF)
+            half = load_unaligned(builder, place, 1)
+            zero = ir.Constant(_HALF, [0] * (LANES // 2))
+            both = lane_numbers(list(range(LANES)))
+            half_of_it = builder.shuffle_vector(half, zero, both)
+            part_block = builder.block
+    value = builder.phi(_BYTES)
+    value.add_incoming(all_of_it, whole_block)
+    value.add_incoming(half_of_it, part_block)
+    return builder.uitofp(value, VECTOR)
+
+
+@primitive(NoneType, int, int, Vector, int)
+def store_bytes(builder: Any, address: Any, index: Any, value: Any, count: Any) -> None:
+    """Store numbers 0..255 as bytes; if count < LANES the first half of them."""
+    value = builder.trunc(builder.fptosi(value, _INTS), _BYTES)
+    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
+        with whole:
+            place = pointer(builder, address, index, _BYTE, _BYTES)
+            store_unaligned(builder, value, place, 1)
+        with part:
+            first = lane_numbers(list(range(LANES // 2)))
+            place = pointer(builder, address, index, _BYTE, _HALF)
+            half = builder.shuffle_vector(value, value, first)
+            store_unaligned(builder, half, place, 1)
+
+
 @primitive(NoneType, int, int)
 def fill_bytes(builder: Any, address: Any, count: Any) -> None:
     """Zero `count` bytes."""
@@ -375,6 +416,12 @@ for _key, _instruction in _BINARY.items():
     _define_operator(_key, _instruction)
 
 
+@primitive(float, float)
+def square_root(builder: Any, a: Any) -> Any:
+    """Square root (math.sqrt would call the C library)."""
+    return llvm(builder, "llvm.sqrt.f64", DOUBLE, a)
+
+
 @primitive(Vector, np.float32)
 def splat(builder: Any, value: Any) -> Any:
     """Vector whose elements all are `value`."""
@@ -409,6 +456,12 @@ def copy_sign(builder: Any, a: Any, b: Any) -> Any:
 def where_less(builder: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     """`yes` where a < b, `no` elsewhere (also where a or b is NaN)."""
     return builder.select(builder.fcmp_ordered("<", a, b), yes, no)
+
+
+@primitive(Vector, Vector, Vector, Vector, Vector)
+def where_equal(builder: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """`yes` where a == b, `no` elsewhere."""
+    return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
 
 
 @primitive(Vector, Vector, int)

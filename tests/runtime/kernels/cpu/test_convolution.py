@@ -225,8 +225,10 @@ def test_conv_weight_gradient(kernels: Kernels, case, accumulate, halo):
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("kernel", [1, 2, 3, 5])
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(3, 5), (16, 8), (33, 17)])
-def test_data_gradient(kernels, memory, random, stride, kernel, in_channels, out_channels):
-    """dx of a strided convolution is one convolution of dy per residue of its pixels."""
+def test_data_gradient(
+    kernels, memory, random, stride, kernel, in_channels, out_channels
+):
+    """dx of a strided convolution: one convolution of dy per residue of the pixels."""
     pad = kernel // 2
     case = Case(
         in_channels=in_channels,
@@ -306,7 +308,9 @@ def test_data_gradient(kernels, memory, random, stride, kernel, in_channels, out
     width=st.integers(1, 40),
     accumulate=st.integers(0, 1),
 )
-def test_sums_over_pixels(kernels: Kernels, images, channels, height, width, accumulate):
+def test_sums_over_pixels(
+    kernels: Kernels, images, channels, height, width, accumulate
+):
     memory, random = Memory(), np.random.default_rng(width)
     x = memory.image(random.normal(size=(images, channels, height, width)), 1)
     sizes = {"images": images, "height": height, "width": width, "channels": channels}

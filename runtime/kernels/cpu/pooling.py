@@ -1,0 +1,278 @@
+"""Max, average and sum pooling of image tensors.
+
+The gradients gather: every input pixel is written once, from the windows it is in.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runtime.kernels.cpu.activation import activate, activation_gradient
+from runtime.kernels.cpu.channel_sums import padded_channels
+from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.vector import (
+    LANES,
+    inlined,
+    keep_first,
+    load_bytes,
+    load_first,
+    splat,
+    store_bytes,
+    store_first,
+    where_equal,
+    where_less,
+    zeros,
+)
+
+NO_POSITION = np.float32(255)  # index of a window that meets no input
+
+
+@inlined
+def first_window(position: int, pad: int, size: int, stride: int) -> int:
+    """First window that a position of the input is in."""
+    return max((position + pad - size + stride) // stride, 0)
+
+
+@inlined
+def end_window(position: int, pad: int, stride: int, windows: int) -> int:
+    """One past the last window that a position of the input is in."""
+    return min((position + pad) // stride + 1, windows)
+
+
+@inlined
+def covered(start: int, size: int, pad: int, length: int, divisor_mode: int) -> int:
+    """How many positions of one window side an average counts.
+
+    Mode 0 counts padding (but not what a window has beyond it), mode 1 the input's
+    own positions only, mode 2 makes the average a sum.
+    """
+    if divisor_mode == 0:
+        return max(min(start + size, length + pad) - start, 1)
+    if divisor_mode == 1:
+        return max(min(start + size, length) - max(start, 0), 1)
+    return 1
+
+
+@kernel
+def max_pool(
+    x: int,
+    x_image: int,
+    x_row: int,
+    x_pixel: int,
+    y: int,
+    y_image: int,
+    y_row: int,
+    y_pixel: int,
+    index: int,
+    images: int,
+    height: int,
+    width: int,
+    in_height: int,
+    in_width: int,
+    channels: int,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    epilogue: int,
+) -> None:
+    """y = activation(largest input of each window).
+
+    `index`, unless 0, is uint8[images, height, width, padded channels]: the position
+    of the first largest input in the window, which has at most 255 positions. A
+    window without input gives activation(0).
+    """
+    stored = padded_channels(channels)
+    for image in range(images):
+        for h in range(height):
+            top = h * stride_h - pad_h
+            for w in range(width):
+                left = w * stride_w - pad_w
+                result = y + 4 * (image * y_image + h * y_row + w * y_pixel)
+                places = index + ((image * height + h) * width + w) * stored
+                for c in range(0, stored, LANES):
+                    count = stored - c
+                    best = zeros()
+                    place = splat(NO_POSITION)
+                    empty = True
+                    for i in range(max(0, -top), min(kernel_h, in_height - top)):
+                        row = x + 4 * (image * x_image + (top + i) * x_row + c)
+                        for j in range(max(0, -left), min(kernel_w, in_width - left)):
+                            value = load_first(row, (left + j) * x_pixel, count)
+                            here = splat(np.float32(i * kernel_w + j))
+                            if empty:
+                                best = value
+                                place = here
+                                empty = False
+                            else:
+                                place = where_less(best, value, here, place)
+                                best = where_less(best, value, value, best)
+                    best = activate(best, epilogue)
+                    if channels - c < LANES:
+                        best = keep_first(best, channels - c)
+                    store_first(result, c, best, count)
+                    if index != 0:
+                        store_bytes(places, c, place, count)
+
+
+@kernel
+def max_pool_backward(
+    dy: int,
+    dy_image: int,
+    dy_row: int,
+    dy_pixel: int,
+    index: int,
+    y: int,
+    y_image: int,
+    y_row: int,
+    y_pixel: int,
+    dx: int,
+    dx_image: int,
+    dx_row: int,
+    dx_pixel: int,
+    images: int,
+    height: int,
+    width: int,
+    in_height: int,
+    in_width: int,
+    channels: int,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    epilogue: int,
+) -> None:
+    """dx = sum over the windows whose first largest input a pixel is.
+
+    With an epilogue, dy is multiplied by its gradient at the pooled output y.
+    """
+    stored = padded_channels(channels)
+    for image in range(images):
+        for h in range(in_height):
+            first_h = first_window(h, pad_h, kernel_h, stride_h)
+            end_h = end_window(h, pad_h, stride_h, height)
+            for w in range(in_width):
+                first_w = first_window(w, pad_w, kernel_w, stride_w)
+                end_w = end_window(w, pad_w, stride_w, width)
+                result = dx + 4 * (image * dx_image + h * dx_row + w * dx_pixel)
+                for c in range(0, stored, LANES):
+                    count = stored - c
+                    total = zeros()
+                    for i in range(first_h, end_h):
+                        down = (h + pad_h - i * stride_h) * kernel_w
+                        a = dy + 4 * (image * dy_image + i * dy_row + c)
+                        b = y + 4 * (image * y_image + i * y_row + c)
+                        places = index + (image * height + i) * width * stored + c
+                        for j in range(first_w, end_w):
+                            here = splat(np.float32(down + w + pad_w - j * stride_w))
+                            place = load_bytes(places, j * stored, count)
+                            g = load_first(a, j * dy_pixel, count)
+                            if epilogue != 0:
+                                output = load_first(b, j * y_pixel, count)
+                                g = g * activation_gradient(output, epilogue)
+                            total = total + where_equal(place, here, g, zeros())
+                    store_first(result, c, total, count)
+
+
+@kernel
+def avg_pool(
+    x: int,
+    x_image: int,
+    x_row: int,
+    x_pixel: int,
+    y: int,
+    y_image: int,
+    y_row: int,
+    y_pixel: int,
+    images: int,
+    height: int,
+    width: int,
+    in_height: int,
+    in_width: int,
+    channels: int,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    divisor_mode: int,
+) -> None:
+    """y = sum of each window's inputs / what `covered` counts."""
+    stored = padded_channels(channels)
+    for image in range(images):
+        for h in range(height):
+            top = h * stride_h - pad_h
+            rows = covered(top, kernel_h, pad_h, in_height, divisor_mode)
+            for w in range(width):
+                left = w * stride_w - pad_w
+                columns = covered(left, kernel_w, pad_w, in_width, divisor_mode)
+                divisor = splat(np.float32(rows * columns))
+                result = y + 4 * (image * y_image + h * y_row + w * y_pixel)
+                for c in range(0, stored, LANES):
+                    count = stored - c
+                    total = zeros()
+                    for i in range(max(0, top), min(top + kernel_h, in_height)):
+                        row = x + 4 * (image * x_image + i * x_row + c)
+                        line = zeros()
+                        for j in range(max(0, left), min(left + kernel_w, in_width)):
+                            line = line + load_first(row, j * x_pixel, count)
+                        total = total + line
+                    store_first(result, c, total / divisor, count)
+
+
+@kernel
+def avg_pool_backward(
+    dy: int,
+    dy_image: int,
+    dy_row: int,
+    dy_pixel: int,
+    dx: int,
+    dx_image: int,
+    dx_row: int,
+    dx_pixel: int,
+    images: int,
+    height: int,
+    width: int,
+    in_height: int,
+    in_width: int,
+    channels: int,
+    kernel_h: int,
+    kernel_w: int,
+    stride_h: int,
+    stride_w: int,
+    pad_h: int,
+    pad_w: int,
+    divisor_mode: int,
+) -> None:
+    """dx = sum over a pixel's windows of dy / what `covered` counts."""
+    stored = padded_channels(channels)
+    for image in range(images):
+        for h in range(in_height):
+            first_h = first_window(h, pad_h, kernel_h, stride_h)
+            end_h = end_window(h, pad_h, stride_h, height)
+            for w in range(in_width):
+                first_w = first_window(w, pad_w, kernel_w, stride_w)
+                end_w = end_window(w, pad_w, stride_w, width)
+                result = dx + 4 * (image * dx_image + h * dx_row + w * dx_pixel)
+                for c in range(0, stored, LANES):
+                    count = stored - c
+                    total = zeros()
+                    for i in range(first_h, end_h):
+                        top = i * stride_h - pad_h
+                        rows = covered(top, kernel_h, pad_h, in_height, divisor_mode)
+                        a = dy + 4 * (image * dy_image + i * dy_row + c)
+                        for j in range(first_w, end_w):
+                            left = j * stride_w - pad_w
+                            # fmt: off
+                            columns = covered(left, kernel_w, pad_w, in_width,
+                                              divisor_mode)
+                            # fmt: on
+                            share = np.float32(1) / np.float32(rows * columns)
+                            g = load_first(a, j * dy_pixel, count)
+                            total = total + g * splat(share)
+                    store_first(result, c, total, count)
