@@ -19,7 +19,7 @@ from runtime.graph.registry import (
     register,
 )
 from runtime.graph.shapes import unify
-from runtime.ops.rules import Dtypes, accumulator
+from runtime.ops.rules import Dtypes, accumulator, axis_in
 
 INPUTS = ("data", "gamma", "beta", "moving_mean", "moving_var")
 
@@ -43,17 +43,11 @@ class BatchNorm:
     max_calib_range: float | None = None
 
 
-def _axis(p: BatchNorm, rank: int) -> int:
-    if not -rank <= p.axis < rank:
-        raise ShapeError(
-            f"`axis` (={p.axis}) must be an axis of {rank}-dimensional data"
-        )
-    return p.axis % rank
-
-
 def _shape(p: BatchNorm, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     data = unify(inputs[0], outputs[0], "data")
-    channel: PartialShape = None if data is None else (data[_axis(p, len(data))],)
+    channel: PartialShape = (
+        None if data is None else (data[axis_in(p.axis, len(data))],)
+    )
     names = (*INPUTS[1:], "mean", "var")
     for name, shape in zip(names, (*inputs[1:], *outputs[1:]), strict=True):
         channel = unify(channel, shape, name)
@@ -74,7 +68,7 @@ def _dtype(p: BatchNorm, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtype
 
 def _channels(p: BatchNorm, data: Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The axes to reduce, and the shape that lets a channel vector broadcast."""
-    axis = _axis(p, data.ndim)
+    axis = axis_in(p.axis, data.ndim)
     axes = tuple(i for i in range(data.ndim) if i != axis)
     return axes, tuple(-1 if i == axis else 1 for i in range(data.ndim))
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import ShapeError
 from runtime.graph.registry import Array, Mode, Operator, Saved, Shapes, register
 from runtime.graph.shapes import unify
+from runtime.ops.rules import axis_in
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ def _shape(p: Concat, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     if known is None:
         return inputs, outputs
     rank = len(known)
-    if not -rank <= p.dim < rank:
-        raise ShapeError(f"`dim` (={p.dim}) names no axis of {rank} dimensions")
-    axis = p.dim % rank
+    axis = axis_in(p.dim, rank, "dim")
     # All sizes but that of `dim` agree.
     common: Any = None
     for shape in (*inputs, output):

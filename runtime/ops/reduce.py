@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from runtime.errors import ShapeError
 from runtime.graph.registry import Array, Mode, Operator, Shapes, register
 from runtime.graph.shapes import unify
 from runtime.ops.derivative import derivative, saved
-from runtime.ops.rules import accumulator
+from runtime.ops.rules import accumulator, axis_in
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,8 @@ def reduced_axes(p: Reduction, rank: int) -> tuple[int, ...]:
     Raises:
         ShapeError: if there is no such axis.
     """
-    named = p.axis or ()
-    for axis in named:
-        if not -rank <= axis < rank:
-            raise ShapeError(f"`axis` (={p.axis}) names no axis of {rank} dimensions")
-    axes = {axis % rank for axis in named}
-    if p.exclude or not named:
+    axes = {axis_in(axis, rank) for axis in p.axis or ()}
+    if p.exclude or not axes:
         axes = set(range(rank)) - axes
     return tuple(sorted(axes))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.errors import ShapeError
 from runtime.graph.registry import Shapes
 from runtime.graph.shapes import unify
 
@@ -18,6 +19,17 @@ def one_shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     for other in (*inputs, *outputs):
         shape = unify(shape, other)
     return [shape] * len(inputs), [shape] * len(outputs)
+
+
+def axis_in(axis: int, rank: int, name: str = "axis") -> int:
+    """An axis counted from the front.
+
+    Raises:
+        ShapeError: if there is no such axis; `name` is the attribute's.
+    """
+    if not -rank <= axis < rank:
+        raise ShapeError(f"`{name}` (={axis}) names no axis of {rank} dimensions")
+    return axis % rank
 
 
 def free_label(p: Any, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:

@@ -18,7 +18,7 @@ from runtime.graph.registry import (
     register,
 )
 from runtime.graph.shapes import unify
-from runtime.ops.rules import Dtypes, accumulator, free_label
+from runtime.ops.rules import Dtypes, accumulator, axis_in, free_label
 
 
 def softmax(x: Array, axis: int) -> Array:
@@ -68,9 +68,7 @@ def _shape(p: Softmax, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]
     data = unify(inputs[0], outputs[0])
     if data is None:
         return inputs, outputs
-    if not -len(data) <= p.axis < len(data):
-        raise ShapeError(f"`axis` (={p.axis}) names no axis of {len(data)} dimensions")
-    axis = p.axis % len(data)
+    axis = axis_in(p.axis, len(data))
     rows = (*data[:axis], *data[axis + 1 :])
     return [data, *(unify(s, rows, "length") for s in inputs[1:])], [data]
 

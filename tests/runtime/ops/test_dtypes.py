@@ -26,7 +26,8 @@ def test_half_precision_is_close_to_double(row: Row) -> None:
         assert operator_node.operator is not None
         head = None if operator_node.operator.is_loss else np.ones_like(done.outputs[0])
         grads = backward(done, [head], set(point))
-        assert done.outputs[0].dtype == dtype
+        if row.operator != "Cast":
+            assert done.outputs[0].dtype == dtype
         results.append([done.outputs[0], *grads.values()])
     for half, double in zip(*results, strict=True):
         scale = np.abs(double).max() + 1

@@ -240,6 +240,60 @@ ROWS = [
         attributes={"grad_scale": "6", "normalization": "batch"},
         loss=lambda y: 2 * float(y.sum()),
     ),
+    Row(
+        "Embedding",
+        ((4, 3),),
+        {"input_dim": "4", "output_dim": "3"},
+        fixed={"data": np.array([[0, 3, 3], [-1, 9, 1.7]])},
+    ),
+    *(
+        Row(
+            "take",
+            ((4, 3, 2),),
+            {"axis": axis, "mode": mode},
+            fixed={"indices": np.array([[0, 2, 2], [-1, 7, 1]])},
+        )
+        for axis, mode in (("0", "clip"), ("1", "wrap"), ("-1", "clip"))
+    ),
+    Row("pick", fixed={"index": np.array([0.0, 3, 9])}),
+    Row(
+        "pick",
+        ((2, 3, 4),),
+        {"axis": "1", "keepdims": "True", "mode": "wrap"},
+        fixed={"index": np.arange(8.0).reshape(2, 1, 4)},
+    ),
+    Row("SwapAxis", ((2, 3, 4),), {"dim1": "0", "dim2": "-1"}),
+    Row("transpose", ((2, 3, 4),)),
+    Row("transpose", ((2, 3, 4),), {"axes": "(1, 2, 0)"}),
+    Row("expand_dims", attributes={"axis": "-1"}),
+    Row("squeeze", ((2, 1, 3, 1),)),
+    Row("SliceChannel", ((2, 6, 2),), {"num_outputs": "3"}),
+    Row(
+        "SliceChannel",
+        ((2, 4, 3),),
+        {"num_outputs": "3", "axis": "-1", "squeeze_axis": "True"},
+    ),
+    *(
+        Row(name, shapes, {"transpose_a": str(a), "transpose_b": str(b)})
+        for a, b, left, right in (
+            (False, False, (3, 4), (4, 2)),
+            (True, False, (4, 3), (4, 2)),
+            (False, True, (3, 4), (2, 4)),
+            (True, True, (4, 3), (2, 4)),
+        )
+        for name, shapes in (
+            ("dot", (left, right)),
+            ("batch_dot", ((2, *left), (2, *right))),
+        )
+    ),
+    Row("dot", ((2, 3, 4), (4, 2, 3))),
+    Row("dot", ((4, 2, 3), (2, 3, 4)), {"transpose_a": "True", "transpose_b": "True"}),
+    Row("dot", ((4,), (4,))),
+    Row("LayerNorm", ((3, 4), (4,), (4,))),
+    Row("LayerNorm", ((2, 3, 4), (3,), (3,)), {"axis": "1"}),
+    Row("slice", ((5, 4),), {"begin": "(4, 1)", "end": "(0, None)", "step": "(-2, 1)"}),
+    Row("slice_axis", attributes={"axis": "-1", "begin": "1", "end": "None"}),
+    Row("Cast", attributes={"dtype": "float64"}),
     Row("make_loss", loss=lambda y: float(y.sum())),
 ]
 
