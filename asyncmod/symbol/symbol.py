@@ -22,7 +22,7 @@ from asyncmod.symbol import fluent, inference, json_writer
 from asyncmod.symbol.apply import visible
 from asyncmod.symbol.arithmetic import binary, reflected
 from asyncmod.symbol.describe import debug_text, shortened
-from asyncmod.symbol.hidden import hidden, listed, node_texts
+from asyncmod.symbol.hidden import listed, node_texts
 from asyncmod.symbol.substitute import substitute
 from runtime.errors import GraphError
 from runtime.graph.ir import Entry, Graph
@@ -88,8 +88,7 @@ class Symbol:
 
     def attr(self, key: str) -> str | None:
         """One attribute of the node, by its plain or hidden name; None if not set."""
-        attributes = self.list_attr()
-        return attributes.get(key, attributes.get(hidden(key)))
+        return self.list_attr().get(key)
 
     def list_attr(self) -> dict[str, str]:
         """All attributes of the node; none if the outputs are of several nodes."""

@@ -78,6 +78,31 @@ def test_save_and_load(tmp_path: Path) -> None:
     assert sym.load(str(tmp_path / "net-symbol.json")).tojson() == text
 
 
+def test_lists_of_more_than_ten_numbers_are_broken_into_lines() -> None:
+    ten = sym.Group([sym.Variable(f"x{index}") for index in range(10)])
+    eleven = sym.Group([*ten, sym.Variable("x10")])
+    assert '"arg_nodes": [0, 1, 2, 3, 4, 5, 6, 7, 8, 9], ' in ten.tojson()
+    assert '"arg_nodes": [\n    0, \n    1, ' in eleven.tojson()
+
+
+def test_casts_of_mixed_precision_are_left_out() -> None:
+    copy = registry.get("_copy")
+    registry.register(
+        registry.Operator(name="amp_cast", shape=copy.shape, forward=copy.forward)
+    )
+    net = sym.exp(sym.amp_cast(sym.log(sym.Variable("x"), name="l")), name="e")
+    plain = sym.exp(sym.log(sym.Variable("x"), name="l"), name="e")
+    assert net.tojson() == plain.tojson()
+    assert '"amp_cast"' in net.tojson(remove_amp_cast=False)
+
+
+def test_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    text = FILES["nets/mlp-symbol.json"].read_text()
+    path = tmp_path / "marked.json"
+    path.write_text(text, "utf-8-sig")
+    assert sym.load(path).tojson() == text
+
+
 def test_missing_file_is_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         sym.load(tmp_path / "none.json")

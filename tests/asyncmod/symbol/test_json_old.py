@@ -83,6 +83,19 @@ def test_attributes_meant_for_an_input_move_there() -> None:
     assert not any("lr_mult" in key for key in attributes["fc"])
 
 
+def test_attributes_meant_for_a_computed_input_are_dropped() -> None:
+    layer = {
+        "op": "FullyConnected",
+        "name": "fc",
+        "param": {"num_hidden": "4", "no_bias": "True"},
+        "attr": {"data_lr_mult": "3"},
+        "inputs": [[1, 0], [2, 0]],
+    }
+    computed = {"op": "exp", "name": "e", "inputs": [[0, 0]]}
+    net = sym.load_json(file(variable("x"), computed, variable("w"), layer))
+    assert net.attr_dict() == {"fc": {"num_hidden": "4", "no_bias": "True"}}
+
+
 def test_new_files_must_be_complete() -> None:
     with pytest.raises(GraphError, match=r"node 6 \(`bn`\).* needs 5 inputs"):
         sym.load_json(file(*OLD_NET, version=10901))

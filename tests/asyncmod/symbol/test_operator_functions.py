@@ -41,6 +41,8 @@ def test_auxiliary_states_carry_their_initializers() -> None:
         "bn_moving_mean": {"__init__": '["zero", {}]'},
         "bn_moving_var": {"__init__": '["one", {}]'},
     }
+    variance = net.get_internals()["bn_moving_var"]
+    assert variance.list_attr() == {"__init__": '["one", {}]'}
 
 
 def test_initializers_of_an_operator_reach_given_variables() -> None:
@@ -202,6 +204,10 @@ def test_signature_shows_inputs_and_attributes() -> None:
     assert signature.parameters["no_bias"].default is False
     assert repr(signature.parameters["num_hidden"].default) == "<required>"
     assert list(inspect.signature(sym.Concat).parameters)[:2] == ["args", "dim"]
+
+
+def test_signature_shows_inputs_that_only_some_attributes_bring() -> None:
+    assert list(inspect.signature(sym.softmax).parameters)[:2] == ["data", "length"]
 
 
 def test_docstring_describes_the_operator() -> None:

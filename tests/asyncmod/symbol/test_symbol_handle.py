@@ -116,8 +116,8 @@ def test_index_by_name() -> None:
 
 def test_unknown_name_among_many_shows_those_alike() -> None:
     internals = classifier().get_internals()
-    with pytest.raises(ValueError, match=r"fc_output.*11 in all"):
-        internals["fc_outptu"]
+    with pytest.raises(ValueError, match=r"softmax_output.*11 in all"):
+        internals["softmax_outptu"]
 
 
 def test_group_has_no_name() -> None:
@@ -171,6 +171,12 @@ def test_compose_keeps_sharing() -> None:
     shared = sym.exp(x)
     net = (shared + shared)(x=sym.Variable("y"))
     assert [node.name for node in net.graph.nodes].count(shared.name or "") == 1
+
+
+def test_compose_keeps_what_is_below_no_replaced_variable() -> None:
+    kept = sym.exp(sym.Variable("a"))
+    net = (kept + sym.Variable("b"))(b=sym.Variable("c"))
+    assert kept.entries[0].node in net.graph.nodes
 
 
 def test_compose_refuses_unknown_names_and_non_symbols() -> None:
