@@ -23,6 +23,7 @@ from asyncmod import (
 )
 from asyncmod import module as mod
 from asyncmod.context import Context, cpu, gpu, reference
+from asyncmod.executor import Executor, bind
 from asyncmod.model import load_checkpoint, save_checkpoint
 from asyncmod.module import BaseModule, Module
 from asyncmod.random import seed
@@ -37,7 +38,9 @@ __all__ = [
     "AttrScope",
     "BaseModule",
     "Context",
+    "Executor",
     "Module",
+    "bind",
     "callback",
     "context",
     "cpu",

@@ -469,13 +469,14 @@ class BaseModule:
             )
             if monitor is not None:
                 self.install_monitor(monitor)
-            await self.init_params(
-                initializer=initializer if initializer is not None else _uniform(),
-                arg_params=arg_params,
-                aux_params=aux_params,
-                allow_missing=allow_missing,
-                force_init=force_init,
-            )
+            if force_init or not self.params_initialized:
+                await self.init_params(
+                    initializer=initializer if initializer is not None else _uniform(),
+                    arg_params=arg_params,
+                    aux_params=aux_params,
+                    allow_missing=allow_missing,
+                    force_init=force_init,
+                )
             await self.init_optimizer(
                 kvstore=kvstore, optimizer=optimizer, optimizer_params=optimizer_params
             )

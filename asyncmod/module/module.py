@@ -9,6 +9,7 @@ Next: `asyncmod.module.executors`, then `runtime.executor.group`.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from os import PathLike, fspath
@@ -465,9 +466,10 @@ class Module(BaseModule):
         self._need_bound("init_params")
         async with self._changing:
             if self.params_initialized and not force_init:
-                self.logger.warning(
+                warnings.warn(
                     "Parameters already initialized and force_init=False. init_params "
-                    "call ignored."
+                    "call ignored.",
+                    stacklevel=3,
                 )
                 return
             executors = self._bound("init_params")
@@ -793,13 +795,13 @@ class Module(BaseModule):
             InputError: the batch does not fit; nothing was run.
         """
         executors, updater = self._executors, self._updater
-        if executors is None or updater is None or not self.params_initialized:
+        if executors is None or updater is None or not self.for_training:
             _, updater = self._need_optimizer("step")
+            self._need_training("step")
             executors = self._bound("step")
         bound = executors.current
         inputs = bound.match_batch(data_batch, True)
         if inputs is None:
-            self._need_training("step")
             bound, inputs = await self._route(data_batch, True)
         await bound.group.step(inputs, updater)
         self._forwarded, self._forwarded_in_training = bound, True

@@ -74,17 +74,19 @@ class GroupSpec:
 
     @property
     def batch_size(self) -> int:
-        """Rows of the whole batch.
+        """Rows of the whole batch; 1 if no input has a batch axis.
 
         Raises:
-            ShapeError: inputs that differ in it, or none that has a batch axis.
+            ShapeError: inputs that differ in it.
         """
         sizes = {
             i.name: i.shape[i.batch_axis] for i in self.inputs if i.batch_axis >= 0
         }
+        if not sizes:
+            return 1
         if len(set(sizes.values())) != 1:
             raise ShapeError(
-                f"all data must have the same batch size (={sizes or 'none'}): give "
+                f"all data must have the same batch size (={sizes}): give "
                 "every input of the batch the same size along its batch axis"
             )
         return next(iter(sizes.values()))
