@@ -184,8 +184,23 @@ class Selection:
             return False
         kernel = shape[2:] if p.global_pool else p.kernel
         if p.pool_type == "max":
-            return math.prod(kernel) <= _LARGEST_INDEX
+            return math.prod(kernel) <= _LARGEST_INDEX and not self._has_void(node)
         return True
+
+    def _has_void(self, node: Node) -> bool:
+        """Whether a window of a pooling lies in the padding alone."""
+        p = node.attributes
+        if p.global_pool:
+            return False
+        sizes = self._b.shape(node.inputs[0])[2:]
+        results = self._b.shape(Entry(node))[2:]
+        strides, pads = p.stride or (1, 1), p.pad or (0, 0)
+        return any(
+            (result - 1) * stride - pad >= size
+            for size, result, stride, pad in zip(
+                sizes, results, strides, pads, strict=True
+            )
+        )
 
     def _can_normalize(self, node: Node) -> bool:
         p = node.attributes

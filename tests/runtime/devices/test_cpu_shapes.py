@@ -149,7 +149,14 @@ def test_pooling(
         count_include_pad=include,
         global_pool=whole,
     )
-    check(Net(x, {"data": (images, channels, *size)}))
+    # A window in the padding alone has no maximum: left to the definition.
+    _, ((_, _, *out),), _ = x.infer_shape(data=(images, channels, *size))
+    void = kind == "max" and not whole
+    void = void and any(
+        (o - 1) * s - p >= extent
+        for o, s, p, extent in zip(out, stride, pad, size, strict=True)
+    )
+    check(Net(x, {"data": (images, channels, *size)}), native=not void)
 
 
 @quick
