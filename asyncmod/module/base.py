@@ -355,6 +355,11 @@ class BaseModule:
             return outputs[0]
         if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
             return await self._predict_batch(eval_data)
+        if not any(hasattr(eval_data, n) for n in ("__aiter__", "__iter__", "next")):
+            raise ArgumentError(
+                "eval_data must be of type NDArray or DataIter: an array, a DataBatch "
+                f"or an iterator of batches, not {type(eval_data).__name__}"
+            )
         per_batch = await self._predict_all(
             eval_data, num_batch, reset, sparse_row_id_fn, in_flight
         )
@@ -595,21 +600,17 @@ class BaseModule:
         in_flight: int,
     ) -> list[list[Array]]:
         per_batch: list[list[Array]] = []
-        try:
-            source = reading(eval_data)
-            async with source as batches:
-                if reset:
-                    await batches.reset()
-                await predict.run(
-                    self,
-                    batches,
-                    num_batch=num_batch,
-                    sparse_row_id_fn=sparse_row_id_fn,
-                    collect=lambda flight, outputs: per_batch.append(outputs),
-                    in_flight=self._in_flight(in_flight),
-                )
-        finally:
-            pass
+        async with reading(eval_data) as batches:
+            if reset:
+                await batches.reset()
+            await predict.run(
+                self,
+                batches,
+                num_batch=num_batch,
+                sparse_row_id_fn=sparse_row_id_fn,
+                collect=per_batch.append,
+                in_flight=self._in_flight(in_flight),
+            )
         return per_batch
 
     def _in_flight(self, in_flight: int) -> int:

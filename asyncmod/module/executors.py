@@ -121,6 +121,11 @@ class Bound:
     ) -> None:
         self.group = group
         self.data = tuple(data)
+        # Training needs every label of the graph; match_batch leaves it to others to
+        # say so.
+        bound = {description.name for description in labels}
+        self._needs_labels = bool(group.spec.labels)
+        self._can_train = all(spec.name in bound for spec in group.spec.labels)
         self.labels = tuple(labels)
         read = set(group.input_names)
         self.fed_labels = tuple(d for d in self.labels if d.name in read)
@@ -147,8 +152,10 @@ class Bound:
             if array.shape != shape or array.dtype is not dtype:
                 return None
             inputs[name] = array
+        if is_train and self._needs_labels and not (labels and self._can_train):
+            return None
         if not labels:
-            return None if is_train and self._labels else inputs
+            return inputs
         if len(labels) != len(self._labels):
             return inputs if not self._labels else None
         for (name, shape, dtype, fed), array in zip(self._labels, labels, strict=True):

@@ -24,7 +24,7 @@ async def run(
     *,
     num_batch: int | None,
     sparse_row_id_fn: Any,
-    collect: Callable[[Flight, list[Array]], None],
+    collect: Callable[[list[Array]], None],
     in_flight: int,
 ) -> None:
     """Predict one epoch and hand each batch's real outputs to `collect`."""
@@ -34,7 +34,7 @@ async def run(
         flight = flights[0]
         outputs = await flight.step.outputs()
         flights.popleft()
-        collect(flight, real_rows(outputs, flight.pad))
+        collect(real_rows(outputs, flight.pad))
 
     nbatch = 0
     try:
