@@ -7,7 +7,7 @@ from typing import Any
 
 import trio
 
-from asyncmod.model import save_checkpoint
+from asyncmod.interop.mxnet_checkpoint import save_checkpoint
 
 EpochCallback = Callable[..., Awaitable[None]]
 

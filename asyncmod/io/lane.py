@@ -11,7 +11,6 @@ import trio
 
 from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator, State
-from runtime.errors import ClosedError
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,9 @@ class Lane:
                         await self._room.park()
                     item = await self._read()
                     ended = item.batch is None
-                    self._put(item)
+                    self.items.append(item)
+                    self._filled.unpark_all()
         finally:
-            if not ended and not self._scope.cancel_called:
-                error = ClosedError("the runtime that read this iterator was closed")
-                self._put(Item(None, {}, error))
             self._finished.set()
 
     async def _read(self) -> Item:
@@ -85,10 +82,6 @@ class Lane:
             return Item(None, self._inner.get_state())
         except Exception as error:
             return Item(None, {}, error)
-
-    def _put(self, item: Item) -> None:
-        self.items.append(item)
-        self._filled.unpark_all()
 
 
 def _copied(batch: DataBatch) -> DataBatch:

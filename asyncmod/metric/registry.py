@@ -68,10 +68,10 @@ def _from_config(config: dict[str, Any]) -> EvalMetric:
     return _create_named(config.pop("metric").lower(), **config)
 
 
-def _create_named(name: str, *args: Any, **kwargs: Any) -> EvalMetric:
-    if name not in _classes:
+def _create_named(key: str, /, *args: Any, **kwargs: Any) -> EvalMetric:
+    if key not in _classes:
         raise UnknownMetricError(
-            f"{name} is not registered. Please register with metric name {name} first: "
+            f"{key} is not registered. Please register with metric name {key} first: "
             f"known are {', '.join(sorted(_classes))}"
         )
-    return _classes[name](*args, **kwargs)
+    return _classes[key](*args, **kwargs)

@@ -189,6 +189,24 @@ def test_any_damage_is_an_error_or_other_arrays(
     assert len(arrays) == 2 or not arrays
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("cut off", "byte 145 the name needs 5 bytes, and 4 are left"),
+        ("bytes too many", "1 bytes too many"),
+        ("too many arrays", "number of arrays is 4611686018427387904, too many"),
+        ("too many names", "number of names is 4611686018427387904, too many"),
+        ("names do not match", "1 names for 0 arrays"),
+        ("huge shape", "shape would be"),
+        ("unknown dtype", "dtype number is 99"),
+        ("row sparse", "storage type is 1"),
+    ],
+)
+def test_what_is_wrong_is_said(kind: str, reason: str, tmp_path: Path) -> None:
+    with pytest.raises(mxnet.InvalidParameterFileError, match=reason):
+        load(tmp_path, DAMAGED[kind])
+
+
 def test_a_hostile_file_costs_no_memory(tmp_path: Path) -> None:
     tracemalloc.start()
     try:

@@ -252,6 +252,25 @@ async def test_closing_while_cancelled_still_closes_the_source() -> None:
     assert source.closed
 
 
+async def test_an_error_of_the_block_outlives_a_cancellation() -> None:
+    async def fail(scope: trio.CancelScope) -> None:
+        async with io.PrefetchingIter(Source()) as iterator:
+            await iterator.next()
+            scope.cancel()
+            raise LookupError
+
+    with trio.CancelScope() as scope, pytest.raises(LookupError):
+        await fail(scope)
+
+
+async def test_a_joined_batch_has_the_first_ones_bucket_key() -> None:
+    async with io.PrefetchingIter([Source(), Source()]) as iterator:
+        await iterator.next()
+        batch = await iterator.next()
+    assert batch.bucket_key == 10
+    assert len(batch.data) == 2
+
+
 async def test_a_blocking_source_runs_in_a_thread_beside_the_loop() -> None:
     source = Gated()
     async with io.PrefetchingIter(source) as iterator:
