@@ -45,9 +45,6 @@ _KNOWN = {"memset", "memcpy", "memmove"} | {symbol(*width) for width in WIDTHS}
 def compile_tiles(machine: Any) -> bytes:
     """Object code of the register tiles; it defines their tables."""
     module = binding.parse_assembly(tiles_module())
-    options = binding.create_pipeline_tuning_options(speed_level=2)
-    passes = binding.create_pass_builder(machine, options)
-    passes.getModulePassManager().run(module, passes)
     return bytes(machine.emit_object(module))
 
 

@@ -35,6 +35,7 @@ from runtime.kernels.cpu.vector import (
 )
 
 _CACHE_FLOATS = host_target().cache_bytes // 4
+_NEAR_FLOATS = 8192
 
 _bias_row = stack(PANEL)
 _block = stack(LANES * LANES)
@@ -228,9 +229,12 @@ def conv_weight_gradient(
     elif kernel_w == 1 or dilate_w * x_pixel == in_channels:
         taps, m = 1, kernel_w * in_channels
 
-    pixel = stride_h * stride_w * x_pixel + dy_pixel
-    rows = max(1, min(height, _CACHE_FLOATS // 4 // (width * pixel)))
-    batch = max(1, min(images, _CACHE_FLOATS // 4 // (width * pixel * height)))
+    # The pixels of a block stay in the first-level cache; but sums that do not stay in
+    # the second-level cache should be fetched for more pixels at once.
+    block = _NEAR_FLOATS if depth * row <= _CACHE_FLOATS // 4 else _CACHE_FLOATS // 4
+    line = width * (stride_h * stride_w * x_pixel + dy_pixel)
+    rows = max(1, min(height, block // line))
+    batch = max(1, min(images, block // (line * height)))
     for image in range(0, images, batch):
         for h in range(0, height, rows):
             source = x + 4 * (image * x_image + h * stride_h * x_row)

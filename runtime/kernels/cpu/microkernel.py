@@ -13,8 +13,7 @@ three loops only; a convolution walks the rows and columns of its window with th
 others, its weight gradient the images, rows and pixels.
 
 Numba keeps arrays in memory, so that it cannot express this; the tile is written as
-LLVM instructions instead. The accumulators are variables of one vector each, which
-LLVM promotes to registers.
+LLVM instructions instead, in which every sum is a value of its own.
 """
 
 from __future__ import annotations
@@ -119,118 +118,115 @@ class _Tile:
         self.vectors = vectors
         self.partial = partial
         self.offsets: list[Any] = []
+        self.mask: Any = None
 
     def emit(self, args: dict[str, Any]) -> None:
         """Write the function's body."""
         build = self.builder
-        sums = [
-            [build.alloca(VECTOR) for _ in range(self.vectors)]
-            for _ in range(self.rows)
-        ]
-        mask = None
         if self.partial:
             before = ir.Constant(INT64, (self.vectors - 1) * LANES)
-            mask = first_mask(build, build.sub(args["columns"], before))
+            self.mask = first_mask(build, build.sub(args["columns"], before))
 
         init = self._pointer(args["init"])
-        for r, row in enumerate(sums):
-            start = build.gep(init, [build.mul(args["init_row"], self._int(r))])
-            for v, variable in enumerate(row):
-                build.store(load_unaligned(build, self._vector_at(start, v)), variable)
-
-        def step(a: Any, b: Any) -> None:
-            weights = []
-            for v in range(self.vectors):
-                place = self._vector_at(b, v)
-                if mask is not None and v == self.vectors - 1:
-                    weights.append(masked_load(build, place, mask))
-                else:
-                    weights.append(load_unaligned(build, place))
-            for r, row in enumerate(sums):
-                scalar = build.load(self._row_of(a, r))
-                value = spread(build, scalar)
-                for weight, variable in zip(weights, row, strict=True):
-                    total = build.load(variable)
-                    name = f"llvm.fma.v{LANES}f32"
-                    total = llvm(build, name, VECTOR, value, weight, total)
-                    build.store(total, variable)
+        sums = [
+            load_unaligned(build, self._vector_at(init, args["init_row"], r, v))
+            for r in range(self.rows)
+            for v in range(self.vectors)
+        ]
 
         # Rows are reached from one pointer per four rows, as p, p+s, p+2s, p+3s.
         self.offsets = [
             self._opaque(build.mul(args["a_row"], self._int(r))) for r in range(4)
         ]
+        a = self._pointer(args["a"])
         groups = [
-            build.gep(
-                self._pointer(args["a"]),
-                [self._opaque(build.mul(args["a_row"], self._int(r)))],
-            )
+            build.gep(a, [build.mul(args["a_row"], self._int(r))])
             for r in range(0, self.rows, 4)
         ]
-        self._loops(args, 0, groups, self._pointer(args["b"]), step)
+        sums = self._loops(args, 0, groups, self._pointer(args["b"]), sums)
 
         out = self._pointer(args["out"])
-        for r, row in enumerate(sums):
-            start = build.gep(out, [build.mul(args["out_row"], self._int(r))])
-            for v, variable in enumerate(row):
-                store_unaligned(build, build.load(variable), self._vector_at(start, v))
+        for i, total in enumerate(sums):
+            r, v = divmod(i, self.vectors)
+            store_unaligned(build, total, self._vector_at(out, args["out_row"], r, v))
         build.ret_void()
 
     def _loops(
-        self,
-        args: dict[str, Any],
-        depth: int,
-        groups: list[Any],
-        b: Any,
-        step: Callable[[list[Any], Any], None],
-    ) -> None:
-        """Write the loops from `depth` inwards; each runs at least once."""
+        self, args: dict[str, Any], depth: int, groups: list[Any], b: Any, sums: list[Any]
+    ) -> list[Any]:
+        """Write the loops from `depth` inwards, each run at least once.
+
+        Returns the sums after them.
+        """
         if depth == 3:
-            step(groups, b)
-            return
+            return self._step(groups, b, sums)
         build = self.builder
-        entry = build.block
+        before = build.block
         body = build.append_basic_block(f"loop{depth}")
-        after = build.append_basic_block(f"after{depth}")
         build.branch(body)
         build.position_at_end(body)
-        count = build.phi(INT64)
-        count.add_incoming(args[f"n{depth}"], entry)
-        here = [build.phi(group.type) for group in groups]
-        for phi, group in zip(here, groups, strict=True):
-            phi.add_incoming(group, entry)
-        weights = build.phi(b.type)
-        weights.add_incoming(b, entry)
+        start = [args[f"n{depth}"], b, *groups, *sums]
+        here = [build.phi(value.type) for value in start]
+        first_sum = 2 + len(groups)
+        count, weights, groups = here[0], here[1], here[2:first_sum]
+        if depth == 2:
+            groups = [self._opaque(group) for group in groups]
 
-        self._loops(args, depth + 1, list(here), weights, step)
+        sums = self._loops(args, depth + 1, groups, weights, here[first_sum:])
 
-        end = build.block
-        for phi in here:
-            phi.add_incoming(build.gep(phi, [args[f"a{depth}"]]), end)
-        weights.add_incoming(build.gep(weights, [args[f"b{depth}"]]), end)
         left = build.sub(count, self._int(1))
-        count.add_incoming(left, end)
+        following = [
+            left,
+            build.gep(weights, [args[f"b{depth}"]]),
+            *[build.gep(group, [args[f"a{depth}"]]) for group in groups],
+            *sums,
+        ]
+        for phi, old, new in zip(here, start, following, strict=True):
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, build.block)
+        after = build.append_basic_block(f"after{depth}")
         build.cbranch(build.icmp_signed(">", left, self._int(0)), body, after)
         build.position_at_end(after)
+        return sums
 
-    def _row_of(self, groups: list[Any], row: int) -> Any:
-        if row % 4 == 0:
-            return groups[row // 4]
-        return self.builder.gep(groups[row // 4], [self.offsets[row % 4]])
+    def _step(self, groups: list[Any], b: Any, sums: list[Any]) -> list[Any]:
+        """Write one step's multiply-adds; returns the new sums."""
+        build = self.builder
+        weights = []
+        for v in range(self.vectors):
+            place = self._vector_at(b, None, 0, v)
+            if self.mask is not None and v == self.vectors - 1:
+                weights.append(masked_load(build, place, self.mask))
+            else:
+                weights.append(load_unaligned(build, place))
+        result = []
+        for r in range(self.rows):
+            place = groups[r // 4]
+            if r % 4:
+                place = build.gep(place, [self.offsets[r % 4]])
+            value = spread(build, build.load(place))
+            for weight in weights:
+                total = sums[len(result)]
+                name = f"llvm.fma.v{LANES}f32"
+                result.append(llvm(build, name, VECTOR, value, weight, total))
+        return result
 
     def _opaque(self, value: Any) -> Any:
         """Hide how a value came about.
 
-        Else LLVM finds that the rows' addresses differ by one stride, and reaches
-        each from the one before: a chain of additions as long as the tile takes.
+        Else LLVM finds that the rows' addresses differ by multiples of one stride,
+        and reaches each from the one before (a chain of additions as long as the
+        tile takes) or from more offsets than there are registers.
         """
-        kind = ir.FunctionType(INT64, [INT64])
+        kind = ir.FunctionType(value.type, [value.type])
         return self.builder.asm(kind, "", "=r,0", [value], side_effect=False)
 
-    def _vector_at(self, place: Any, v: int) -> Any:
+    def _vector_at(self, place: Any, stride: Any, row: int, v: int) -> Any:
         build = self.builder
-        return build.bitcast(
-            build.gep(place, [self._int(v * LANES)]), VECTOR.as_pointer()
-        )
+        if stride is not None:
+            place = build.gep(place, [build.mul(stride, self._int(row))])
+        place = build.gep(place, [self._int(v * LANES)])
+        return build.bitcast(place, VECTOR.as_pointer())
 
     def _pointer(self, address: Any) -> Any:
         return self.builder.inttoptr(address, FLOAT.as_pointer())
