@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import trio
 
 from asyncmod import log
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
-from asyncmod.io.thread_call import ThreadCall
-
-CLOSE_DEADLINE = 5.0
-"""Seconds that `aclose` waits for a source that blocks in its thread."""
-
-END = object()
-
-
-class Reader(Protocol):
-    """How the adapter reads its source: `END` stands for the end of the epoch."""
-
-    async def read(self) -> Any: ...
-
-    async def restart(self) -> None: ...
-
-    async def aclose(self) -> None: ...
+from asyncmod.io.readers import END, AsyncReader, Reader
+from asyncmod.io.thread_reader import ThreadReader
 
 
 def as_async(
@@ -226,125 +212,6 @@ class SourceAdapter:
         await self.aclose()
 
 
-class AsyncReader:
-    """Reads an asynchronous iterator or iterable in the calling task."""
-
-    def __init__(
-        self, source: Any, advance: Callable[[], Awaitable[Any]] | None = None
-    ) -> None:
-        self._source = source
-        self._advance = advance
-        self._iterator: Any = None
-        self._exhausted = False
-        self._broken = False
-
-    async def read(self) -> Any:
-        if self._exhausted:
-            raise _read_once(self._source)
-        if self._broken:
-            raise IteratorError(
-                "reading this asynchronous generator was cancelled, which ended it: "
-                "reset it, or read it through PrefetchingIter, whose `next` may be "
-                "cancelled"
-            )
-        try:
-            if self._advance is not None:
-                return await self._advance()
-            if self._iterator is None:
-                self._iterator = self._source.__aiter__()
-            return await self._iterator.__anext__()
-        except StopAsyncIteration:
-            return END
-        except trio.Cancelled:
-            self._broken = inspect.isasyncgen(self._iterator)
-            raise
-
-    async def restart(self) -> None:
-        self._broken = False
-        if hasattr(self._source, "reset"):
-            result = self._source.reset()
-            if inspect.isawaitable(result):
-                await result
-            self._iterator = None
-            return
-        once = self._iterator is self._source
-        await self._close_iterator()
-        self._iterator, self._exhausted = None, once
-
-    async def aclose(self) -> None:
-        await self._close_iterator()
-        close = getattr(self._source, "aclose", None)
-        if close is not None and self._iterator is not self._source:
-            await close()
-
-    async def _close_iterator(self) -> None:
-        close = getattr(self._iterator, "aclose", None)
-        if close is not None:
-            await close()
-
-
-class ThreadReader:
-    """Reads a synchronous source in a thread, one call at a time."""
-
-    def __init__(self, source: Any, advance: Callable[[], Any] | None = None) -> None:
-        self._source = source
-        self._advance = advance
-        self._iterator: Any = None
-        self._exhausted = False
-        self._call: ThreadCall[Any] | None = None
-
-    async def read(self) -> Any:
-        if self._exhausted:
-            raise _read_once(self._source)
-        await trio.lowlevel.checkpoint_if_cancelled()
-        if self._call is None:
-            self._call = self._in_thread(self._read_now)
-        await self._call.finished()
-        call, self._call = self._call, None
-        return call.take()
-
-    async def restart(self) -> None:
-        await self._drop_call()
-        if hasattr(self._source, "reset"):
-            self._call = self._in_thread(self._source.reset)
-            await self._drop_call()
-            self._iterator = None
-        else:
-            self._exhausted = self._iterator is self._source
-            self._iterator = None
-
-    async def aclose(self) -> None:
-        with trio.move_on_after(CLOSE_DEADLINE, shield=True) as scope:
-            await self._drop_call()
-            for target in (self._iterator, self._source):
-                if hasattr(target, "close") and not isinstance(target, DataIter):
-                    self._call = self._in_thread(target.close)
-                    await self._drop_call()
-        if scope.cancelled_caught:
-            log.DEFAULT.warning(
-                f"closed without waiting any longer for {type(self._source).__name__}, "
-                f"which has blocked its thread for {CLOSE_DEADLINE:g} s"
-            )
-
-    def _in_thread(self, function: Callable[[], Any]) -> ThreadCall[Any]:
-        return ThreadCall(function, f"asyncmod read {type(self._source).__name__}")
-
-    def _read_now(self) -> Any:
-        try:
-            if self._advance is not None:
-                return self._advance()
-            if self._iterator is None:
-                self._iterator = iter(self._source)
-            return next(self._iterator)
-        except StopIteration:
-            return END
-
-    async def _drop_call(self) -> None:
-        if self._call is not None:
-            await self._call.finished()
-            self._call = None
-
-
 def _described(
     source: Any, name: str, given: Sequence[DataDesc] | None
 ) -> Sequence[DataDesc]:
@@ -356,14 +223,6 @@ def _described(
         )
     result: Sequence[DataDesc] = descriptions
     return result
-
-
-def _read_once(source: Any) -> IteratorError:
-    return IteratorError(
-        f"{type(source).__name__} can be read only once, and a second epoch was asked "
-        "for: give an iterable (an object whose `__iter__` starts anew) or one with "
-        "`reset()`"
-    )
 
 
 def _as_batch(item: Any) -> DataBatch:

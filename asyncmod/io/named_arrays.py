@@ -38,7 +38,12 @@ class NamedArray:
 
         Where they do not follow each other, or the dtype differs, a copy.
         """
-        rows = np.asarray(self.array[(slice(None),) * axis + (where,)])
+        if isinstance(where, slice) or isinstance(self.array, np.ndarray):
+            rows = np.asarray(self.array[(slice(None),) * axis + (where,)])
+        else:  # a file's data set takes increasing row numbers only
+            found, order = np.unique(where, return_inverse=True)
+            stored = np.asarray(self.array[(slice(None),) * axis + (found,)])
+            rows = stored.take(order, axis)
         result = rows.astype(self.dtype, copy=False).view(NDArray)
         if isinstance(where, slice) and rows.dtype == self.dtype:
             result.flags.writeable = False
@@ -78,8 +83,9 @@ def name_arrays(
 def _named(name: str, array: Any, keep_dtype: bool) -> NamedArray:
     if not _is_array(array):
         raise _wrong_type(array)
-    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
-        array = np.asarray(array)
+    if not isinstance(getattr(array, "dtype", None), np.dtype):
+        from_numpy = hasattr(array, "__array__")
+        array = np.asarray(array) if from_numpy else np.from_dlpack(array)
     keeps = keep_dtype or isinstance(array, NDArray)
     return NamedArray(name, array, np.dtype(array.dtype if keeps else np.float32))
 

@@ -73,6 +73,8 @@ class NDArrayIter(DataIter):
                 "`last_batch_handle` must be 'pad', 'discard' or 'roll_over', not "
                 f"{last_batch_handle!r}"
             )
+        if seed is not None and not 0 <= seed < 2**64:
+            raise DataError(f"`seed` must be from 0 to 2**64 - 1, not {seed}")
         if batch_size < 1:
             raise DataError(f"`batch_size` must be at least 1, not {batch_size}")
         self.layout = layout

@@ -21,6 +21,7 @@ from asyncmod.io.batch import BatchError, DataBatch
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
 from asyncmod.io.join import Rename, check_rename, join_batches, join_descriptions
 from asyncmod.io.lane import Item, Lane
+from runtime.actors import Runtime
 from runtime.errors import ClosedError
 
 
@@ -80,6 +81,7 @@ class PrefetchingIter(DataIter):
         self._closed = False
         self._changing = trio.Lock()
         self._nursery: BackgroundTasks | None = None
+        self._runtime: Runtime | None = None
         self._leave = AsyncExitStack()
 
     @property
@@ -110,16 +112,19 @@ class PrefetchingIter(DataIter):
     async def reset(self) -> None:
         """Begin the next epoch, also in the middle of one.
 
-        Batches read ahead are dropped, and do not count. A reset that was cancelled
-        has to be called again.
+        Batches read ahead are dropped, and do not count. A cancelled reset has not
+        taken place.
         """
         self._check_open()
         async with self._changing:
             await self._stop()
             self._put_back()
+            self._states = self._states or [inner.get_state() for inner in self.iters]
+            self._stale = True
             for inner in self.iters:
                 await inner.reset()
-            self._states, self._at_end, self._failure = None, False, None
+            self._states, self._stale = None, False
+            self._at_end, self._failure = False, None
 
     def get_state(self) -> State:
         """The inner iterators' states after the last batch delivered."""
@@ -147,10 +152,13 @@ class PrefetchingIter(DataIter):
     async def aclose(self) -> None:
         """Stop the background tasks and close the inner iterators; may be repeated."""
         self._closed = True
+        if self._runtime is not None:
+            self._runtime.unregister(self)
         with trio.CancelScope(shield=True):
             await self._stop()
-        for inner in self.iters:
-            await inner.aclose()
+        async with AsyncExitStack() as stack:
+            for inner in self.iters:
+                stack.push_async_callback(inner.aclose)
 
     async def __aenter__(self) -> Self:
         manager = trio.open_nursery()
@@ -195,10 +203,7 @@ class PrefetchingIter(DataIter):
 
     async def _start(self) -> None:
         """Start a lane per iterator, from the last batch delivered."""
-        background = self._nursery
-        if background is None and (runtime := current_background()) is not None:
-            runtime.register(self)
-            background = runtime
+        background = self._nursery or self._register()
         if background is None:
             raise IteratorError(
                 "PrefetchingIter reads ahead in background tasks, and there is no "
@@ -214,6 +219,13 @@ class PrefetchingIter(DataIter):
             self._lanes = [Lane(it, self._depth, self._copy) for it in self.iters]
             for lane in self._lanes:
                 background.start_soon(lane.fill)
+
+    def _register(self) -> BackgroundTasks | None:
+        """The open runtime, which from now on closes this iterator at its end."""
+        self._runtime = current_background()
+        if self._runtime is not None:
+            self._runtime.register(self)
+        return self._runtime
 
     async def _stop(self) -> None:
         """Stop the lanes and wait until none of them touches its iterator."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -195,6 +196,34 @@ async def test_a_source_without_states_is_read_up_to_the_position() -> None:
         pytest.raises(io.IteratorError, match="ended 1 batches before"),
     ):
         await third.next()
+
+
+async def test_errors_of_reset_are_raised() -> None:
+    class Broken(Next):
+        def reset(self) -> None:
+            raise LookupError("no second epoch")
+
+    with pytest.raises(LookupError, match="no second epoch"):
+        await io.as_async(Broken()).reset()
+
+
+async def test_a_reset_cancelled_in_its_thread_is_not_read_as_a_batch() -> None:
+    gate = threading.Event()
+
+    class Slow(Next):
+        def reset(self) -> None:
+            gate.wait()
+            super().reset()
+
+    iterator = io.as_async(Slow())
+    assert await firsts(iterator) == [0, 1, 2]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(iterator.reset)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    gate.set()
+    await iterator.reset()
+    assert await firsts(iterator) == [0, 1, 2]
 
 
 async def test_missing_descriptions_are_asked_for() -> None:

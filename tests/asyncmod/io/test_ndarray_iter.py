@@ -120,6 +120,38 @@ async def test_a_memory_mapped_file_is_read_by_batches(tmp_path: Path) -> None:
     assert np.shares_memory(batch.data[0], mapped)
 
 
+class DataSet:
+    """Like a data set of h5py: slices, or increasing row numbers."""
+
+    shape, dtype, ndim = ROWS.shape, ROWS.dtype, 2
+
+    def __array__(self, *args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("read as a whole")
+
+    def __getitem__(self, key: Any) -> Any:
+        rows = key[0]
+        assert isinstance(rows, slice) or (np.diff(rows) > 0).all()
+        return ROWS[key]
+
+
+class Exchanged:
+    """Only speaks DLPack."""
+
+    def __dlpack__(self, **kwargs: Any) -> Any:
+        return ROWS.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self) -> Any:
+        return ROWS.__dlpack_device__()
+
+
+@pytest.mark.parametrize("source", [DataSet, Exchanged])
+async def test_arrays_of_others(source: Any) -> None:
+    iterator = io.NDArrayIter(source(), batch_size=4, shuffle=True, seed=1)
+    for batch in await epoch(iterator):
+        np.testing.assert_array_equal(batch.data[0], ROWS[batch.index])
+        assert isinstance(batch.data[0], nd.NDArray)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float64", "float16"])
 @pytest.mark.parametrize("shuffle", [False, True])
 async def test_dtypes(dtype: str, shuffle: bool) -> None:
@@ -159,6 +191,7 @@ async def test_without_labels() -> None:
         ({"data": ROWS[:0]}, ValueError, "no rows"),
         ({"data": ROWS, "batch_size": 0}, ValueError, "`batch_size`"),
         ({"data": ROWS, "last_batch_handle": "wrap"}, ValueError, "'wrap'"),
+        ({"data": ROWS, "seed": -1}, ValueError, "`seed`"),
         ({"data": np.float32(1)}, ValueError, "no axis 0"),
     ],
 )

@@ -163,6 +163,48 @@ async def test_reset_in_the_middle_carries_no_rows_over() -> None:
         assert (await iterator.next()).data[0].tolist() == [0, 1, 2, 3]
 
 
+async def test_a_cancelled_reset_has_not_taken_place() -> None:
+    for turns in range(12):
+        sources = [Source(), Source()]
+        async with io.PrefetchingIter(sources, depth=3) as iterator:
+            await iterator.next()
+            await iterator.next()
+            done = False
+
+            async def reset(iterator: Any = iterator) -> None:
+                nonlocal done
+                await iterator.reset()
+                done = True
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(reset)
+                for _ in range(turns):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            assert await numbers(iterator) == list(range(0 if done else 2, 6))
+    assert done
+
+
+async def test_all_are_closed_although_one_fails_to() -> None:
+    class Failing(Source):
+        async def aclose(self) -> None:
+            raise LookupError
+
+    sources = [Source(), Failing(), Source()]
+    with pytest.raises(LookupError):
+        await io.PrefetchingIter(sources).aclose()
+    assert [source.closed for source in sources] == [True, False, True]
+
+
+async def test_the_runtime_forgets_an_iterator_that_was_closed() -> None:
+    async with open_runtime() as runtime:
+        iterator = io.PrefetchingIter(Source())
+        await iterator.next()
+        assert len(runtime._owned) == 1
+        await iterator.aclose()
+        assert len(runtime._owned) == 0
+
+
 async def test_a_waiting_consumer_goes_on_after_set_state() -> None:
     source = Gated()
     async with io.PrefetchingIter(io.as_async(source)) as iterator:
