@@ -46,7 +46,7 @@ def _apply(p: Dropout, data: Array, output: Array, mode: Mode) -> None:
     keep = 1 - p.p
     kept = mode.random.uniform(shape) < np.float32(keep)
     np.multiply(data, kept, out=output)
-    output /= output.dtype.type(keep)
+    output *= output.dtype.type(1 / keep)
 
 
 def _forward(

@@ -78,6 +78,15 @@ def test_a_half_precision_sum_does_not_overflow_early() -> None:
     assert output.tolist() == [16]
 
 
+def test_a_cast_is_silent() -> None:
+    data = np.array([1.9, -1.9, np.nan, 1e30], np.float32)
+    with np.errstate(all="raise"):
+        (output,) = apply("Cast", data, dtype="int32").outputs
+        (half,) = apply("Cast", data, dtype="float16").outputs
+    assert output[:2].tolist() == [1, -1]
+    np.testing.assert_array_equal(half[2:], [np.nan, np.inf])
+
+
 def test_large_inputs_do_not_overflow() -> None:
     large = np.array([[-1e4, 0, 1e4]], np.float32)
     with np.errstate(over="raise", invalid="raise"):

@@ -21,6 +21,13 @@ def test_strange_indexes_are_clipped_into_range() -> None:
     assert grad.tolist() == [[4, 4], [1, 1], [2, 2]]
 
 
+def test_many_small_gradients_add_up_in_half_precision() -> None:
+    weight, index = np.zeros((1, 1), np.float16), np.zeros(4096, np.float16)
+    done = apply("Embedding", index, weight, input_dim="1", output_dim="1")
+    (grad,) = backward(done, [np.ones((4096, 1), np.float16)], {"x1"}).values()
+    assert grad.tolist() == [[4096]]
+
+
 @pytest.mark.parametrize("operator", ["take", "pick"])
 def test_wrapped_indexes(operator: str) -> None:
     index = np.array([-1.0, 3.0])

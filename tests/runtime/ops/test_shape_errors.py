@@ -93,6 +93,7 @@ CONVOLUTION = {"kernel": "(3, 3)", "num_filter": "4"}
         ("batch_dot", {}, ["(2, 3, 4)", "(3, 4, 5)"], "`batch` cannot have both"),
         ("batch_dot", {}, ["(2, 3)", "(3, 4)"], "3 or more dimensions"),
         ("pick", {}, ["(2, 3)", "(3,)"], "`index` cannot have both"),
+        ("pick", {}, ["(2, 3)", "(2, 2)"], "`index` cannot have both"),
         ("LayerNorm", {}, ["(2, 3)", "(2,)"], "`gamma` cannot have both"),
         ("Reshape", {}, ["(2, 3)"], "`shape` must be given"),
         ("Reshape", {"shape": "(4, 2)"}, ["(2, 3)"], "has not the 6 elements"),
