@@ -133,7 +133,9 @@ def _forward(
     (data,), (output,) = inputs, outputs
     windows = _geometry(p, data.shape[2:])
     if p.pool_type == "max":
-        lowest = -np.inf if data.dtype.kind == "f" else np.iinfo(data.dtype).min
+        # What a window that lies in the padding alone gives, as in MXNet.
+        limits = np.finfo if data.dtype.kind == "f" else np.iinfo
+        lowest = limits(data.dtype).min
         padded = windows.padded(data, lowest, data.dtype)
         output[...] = _fold(np.maximum, padded, windows)
         return

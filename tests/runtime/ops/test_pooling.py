@@ -18,6 +18,27 @@ def test_the_first_of_equal_maxima_takes_the_gradient() -> None:
     assert grads["x0"].tolist() == [[[[1, 2, 0], [3, 4, 0], [0, 0, 0]]]]
 
 
+@pytest.mark.parametrize(
+    ("kind", "outside"),
+    [("max", np.finfo(np.float32).min), ("avg", 0), ("sum", 0), ("lp", 0)],
+)
+def test_a_window_that_lies_in_the_padding_alone(kind: str, outside: float) -> None:
+    done = apply(
+        "Pooling",
+        np.full((1, 1, 1), 3, np.float32),
+        kernel="(2,)",
+        stride="(2,)",
+        pad="(1,)",
+        pooling_convention="full",
+        count_include_pad="False",
+        pool_type=kind,
+        p_value="1",
+    )
+    assert done.outputs[0].tolist() == [[[3, float(outside)]]]
+    grads = backward(done, [np.ones((1, 1, 2), np.float32)], {"x0"})
+    assert grads["x0"].tolist() == [[[1]]]
+
+
 @pytest.mark.parametrize("power", ["1", "2", "3"])
 def test_windows_of_zeros_have_no_slope(power: str) -> None:
     attributes: Any = WINDOW | {"pool_type": "lp", "p_value": power}
