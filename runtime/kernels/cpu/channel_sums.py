@@ -94,10 +94,9 @@ def image_sums(
     accumulate: int,
 ) -> None:
     """Sums over all pixels of all images (+ what `sums` holds)."""
-    for c in range(0, channels, LANES):
-        count = channels - c
-        total = zeros()
-        for image in range(images):
+    for image in range(images):
+        for c in range(0, channels, LANES):
+            count = channels - c
             plane = zeros()
             for h in range(height):
                 row = x + 4 * (image * x_image + h * x_row + c)
@@ -105,7 +104,6 @@ def image_sums(
                 for p in range(width):
                     line = line + load_first(row, p * x_pixel, count)
                 plane = plane + line
-            total = total + plane
-        if accumulate != 0:
-            total = total + load_first(sums, c, count)
-        store_first(sums, c, total, count)
+            if image > 0 or accumulate != 0:
+                plane = plane + load_first(sums, c, count)
+            store_first(sums, c, plane, count)

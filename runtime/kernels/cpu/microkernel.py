@@ -199,7 +199,7 @@ class _Tile:
                 weights.append(masked_load(build, place, self.mask))
             else:
                 weights.append(load_unaligned(build, place))
-        result = []
+        result: list[Any] = []
         for r in range(self.rows):
             place = groups[r // 4]
             if r % 4:

@@ -28,15 +28,21 @@ NO_POSITION = np.float32(255)  # index of a window that meets no input
 
 
 @inlined
-def first_window(position: int, pad: int, size: int, stride: int) -> int:
-    """First window that a position of the input is in."""
-    return max((position + pad - size + stride) // stride, 0)
+def next_first(
+    first: int, position: int, pad: int, size: int, stride: int, windows: int
+) -> int:
+    """First window that a position of the input is in, from an earlier position's."""
+    while first < windows and first * stride + size - pad <= position:
+        first += 1
+    return first
 
 
 @inlined
-def end_window(position: int, pad: int, stride: int, windows: int) -> int:
-    """One past the last window that a position of the input is in."""
-    return min((position + pad) // stride + 1, windows)
+def next_end(end: int, position: int, pad: int, stride: int, windows: int) -> int:
+    """One past the last window that a position is in, from an earlier position's."""
+    while end < windows and end * stride - pad <= position:
+        end += 1
+    return end
 
 
 @inlined
@@ -152,30 +158,43 @@ def max_pool_backward(
     """
     stored = padded_channels(channels)
     for image in range(images):
+        first_h, end_h = 0, 0
         for h in range(in_height):
-            first_h = first_window(h, pad_h, kernel_h, stride_h)
-            end_h = end_window(h, pad_h, stride_h, height)
+            first_h = next_first(first_h, h, pad_h, kernel_h, stride_h, height)
+            end_h = next_end(end_h, h, pad_h, stride_h, height)
+            first_w, end_w = 0, 0
             for w in range(in_width):
-                first_w = first_window(w, pad_w, kernel_w, stride_w)
-                end_w = end_window(w, pad_w, stride_w, width)
+                first_w = next_first(first_w, w, pad_w, kernel_w, stride_w, width)
+                end_w = next_end(end_w, w, pad_w, stride_w, width)
                 result = dx + 4 * (image * dx_image + h * dx_row + w * dx_pixel)
-                for c in range(0, stored, LANES):
-                    count = stored - c
-                    total = zeros()
-                    for i in range(first_h, end_h):
-                        down = (h + pad_h - i * stride_h) * kernel_w
-                        a = dy + 4 * (image * dy_image + i * dy_row + c)
-                        b = y + 4 * (image * y_image + i * y_row + c)
-                        places = index + (image * height + i) * width * stored + c
-                        for j in range(first_w, end_w):
-                            here = splat(np.float32(down + w + pad_w - j * stride_w))
-                            place = load_bytes(places, j * stored, count)
-                            g = load_first(a, j * dy_pixel, count)
+                if first_h >= end_h or first_w >= end_w:
+                    _clear(result, stored)
+                for i in range(first_h, end_h):
+                    down = (h + pad_h - i * stride_h) * kernel_w
+                    for j in range(first_w, end_w):
+                        here = splat(np.float32(down + w + pad_w - j * stride_w))
+                        a = dy + 4 * (image * dy_image + i * dy_row + j * dy_pixel)
+                        b = y + 4 * (image * y_image + i * y_row + j * y_pixel)
+                        places = index + ((image * height + i) * width + j) * stored
+                        again = i > first_h or j > first_w
+                        for c in range(0, stored, LANES):
+                            count = stored - c
+                            g = load_first(a, c, count)
                             if epilogue != 0:
-                                output = load_first(b, j * y_pixel, count)
+                                output = load_first(b, c, count)
                                 g = g * activation_gradient(output, epilogue)
-                            total = total + where_equal(place, here, g, zeros())
-                    store_first(result, c, total, count)
+                            place = load_bytes(places, c, count)
+                            g = where_equal(place, here, g, zeros())
+                            if again:
+                                g = g + load_first(result, c, count)
+                            store_first(result, c, g, count)
+
+
+@inlined
+def _clear(pixel: int, stored: int) -> None:
+    """Zero one pixel."""
+    for c in range(0, stored, LANES):
+        store_first(pixel, c, zeros(), stored - c)
 
 
 @kernel
@@ -252,27 +271,31 @@ def avg_pool_backward(
     """dx = sum over a pixel's windows of dy / what `covered` counts."""
     stored = padded_channels(channels)
     for image in range(images):
+        first_h, end_h = 0, 0
         for h in range(in_height):
-            first_h = first_window(h, pad_h, kernel_h, stride_h)
-            end_h = end_window(h, pad_h, stride_h, height)
+            first_h = next_first(first_h, h, pad_h, kernel_h, stride_h, height)
+            end_h = next_end(end_h, h, pad_h, stride_h, height)
+            first_w, end_w = 0, 0
             for w in range(in_width):
-                first_w = first_window(w, pad_w, kernel_w, stride_w)
-                end_w = end_window(w, pad_w, stride_w, width)
+                first_w = next_first(first_w, w, pad_w, kernel_w, stride_w, width)
+                end_w = next_end(end_w, w, pad_w, stride_w, width)
                 result = dx + 4 * (image * dx_image + h * dx_row + w * dx_pixel)
-                for c in range(0, stored, LANES):
-                    count = stored - c
-                    total = zeros()
-                    for i in range(first_h, end_h):
-                        top = i * stride_h - pad_h
-                        rows = covered(top, kernel_h, pad_h, in_height, divisor_mode)
-                        a = dy + 4 * (image * dy_image + i * dy_row + c)
-                        for j in range(first_w, end_w):
-                            left = j * stride_w - pad_w
-                            # fmt: off
-                            columns = covered(left, kernel_w, pad_w, in_width,
-                                              divisor_mode)
-                            # fmt: on
-                            share = np.float32(1) / np.float32(rows * columns)
-                            g = load_first(a, j * dy_pixel, count)
-                            total = total + g * splat(share)
-                    store_first(result, c, total, count)
+                if first_h >= end_h or first_w >= end_w:
+                    _clear(result, stored)
+                for i in range(first_h, end_h):
+                    top = i * stride_h - pad_h
+                    rows = covered(top, kernel_h, pad_h, in_height, divisor_mode)
+                    for j in range(first_w, end_w):
+                        left = j * stride_w - pad_w
+                        # fmt: off
+                        columns = covered(left, kernel_w, pad_w, in_width,
+                                          divisor_mode)
+                        # fmt: on
+                        share = splat(np.float32(1) / np.float32(rows * columns))
+                        a = dy + 4 * (image * dy_image + i * dy_row + j * dy_pixel)
+                        again = i > first_h or j > first_w
+                        for c in range(0, stored, LANES):
+                            g = load_first(a, c, stored - c) * share
+                            if again:
+                                g = g + load_first(result, c, stored - c)
+                            store_first(result, c, g, stored - c)
