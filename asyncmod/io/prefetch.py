@@ -162,17 +162,10 @@ class PrefetchingIter(DataIter):
 
     async def __aenter__(self) -> Self:
         manager = trio.open_nursery()
-        nursery = await manager.__aenter__()
-
-        async def leave() -> None:
-            # The tasks hold no errors, and an outer cancellation is seen after them:
-            # what the block raises stays bare instead of in an exception group.
-            nursery.cancel_scope.shield = True
-            nursery.cancel_scope.cancel()
-            await manager.__aexit__(None, None, None)
-
-        self._leave.push_async_callback(leave)
-        self._nursery = nursery
+        self._nursery = await manager.__aenter__()
+        # The nursery is not told what the block raises: no task of it needs to know,
+        # and so the error stays bare instead of in an exception group.
+        self._leave.push_async_callback(manager.__aexit__, None, None, None)
         return self
 
     async def __aexit__(

@@ -84,6 +84,11 @@ class Optimizer:
             check_finite("clip_gradient", clip_gradient)
         if learning_rate is not None:
             check_learning_rate(learning_rate)
+        if lr_scheduler is not None and not callable(lr_scheduler):
+            raise OptimizerError(
+                "`lr_scheduler` must be a function of num_update, not "
+                f"{type(lr_scheduler).__name__}"
+            )
         if lr_scheduler is not None and learning_rate is not None:
             log.DEFAULT.warning(
                 "learning rate from ``lr_scheduler`` has been overwritten by "
@@ -91,7 +96,7 @@ class Optimizer:
             )
             lr_scheduler.base_lr = learning_rate
         if learning_rate is None:
-            learning_rate = 0.01 if lr_scheduler is None else lr_scheduler.base_lr
+            learning_rate = getattr(lr_scheduler, "base_lr", 0.01)
         self.lr = learning_rate
         self.lr_scheduler = lr_scheduler
         self.multi_precision = multi_precision

@@ -217,13 +217,43 @@ async def test_a_reset_cancelled_in_its_thread_is_not_read_as_a_batch() -> None:
 
     iterator = io.as_async(Slow())
     assert await firsts(iterator) == [0, 1, 2]
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(iterator.reset)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.cancel_scope.cancel()
+    gate.set()
+    await iterator.reset()
+    assert await firsts(iterator) == [0, 1, 2]
+
+
+async def test_a_source_is_not_read_while_a_cancelled_reset_runs() -> None:
+    gate = threading.Event()
+
+    class Slow(Next):
+        resetting = False
+
+        def next(self) -> io.DataBatch:
+            assert not self.resetting
+            return super().next()
+
+        def reset(self) -> None:
+            self.resetting = True
+            gate.wait()
+            super().reset()
+            self.resetting = False
+
+    iterator = io.as_async(Slow())
+    await iterator.next()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(iterator.reset)
         await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
-    gate.set()
-    await iterator.reset()
-    assert await firsts(iterator) == [0, 1, 2]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(iterator.next)
+        await trio.testing.wait_all_tasks_blocked()
+        gate.set()
+    assert await firsts(iterator) == [1, 2]
 
 
 async def test_missing_descriptions_are_asked_for() -> None:

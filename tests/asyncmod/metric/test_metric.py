@@ -199,3 +199,19 @@ def test_check_label_shapes() -> None:
         metric.check_label_shapes([1], [2, 3])
     with pytest.raises(ValueError, match="does not match"):
         metric.check_label_shapes(LABEL, PRED, shape=True)
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [metric.F1(average="micro"), metric.MCC(average="micro"), metric.PCC()],
+    ids=lambda m: m.name,
+)
+def test_pooled_counts_begin_anew_after_a_local_reset(measure: Any) -> None:
+    label, pred = np.array([0, 1, 1, 0]), np.eye(2)[[0, 1, 0, 1]]
+    measure.update([label], [pred])
+    first, whole = measure.get(), measure.get_global()
+    assert first == whole
+    measure.reset_local()
+    measure.update([label], [np.eye(2)[label]])
+    assert measure.get()[1] == pytest.approx(1)
+    assert first[1] < measure.get_global()[1] < 1

@@ -137,6 +137,13 @@ def test_learning_rate_beside_a_scheduler() -> None:
     assert plain.learning_rate == 0.5
 
 
+def test_any_function_is_a_scheduler() -> None:
+    sgd = optimizer.SGD(lr_scheduler=lambda num_update: 1 / num_update)
+    assert [sgd.hyper(0)[0] for _ in range(2)] == [1.0, 0.5]
+    with pytest.raises(ValueError, match="`lr_scheduler` must be a function"):
+        optimizer.SGD(lr_scheduler=0.1)
+
+
 @pytest.mark.parametrize("rate", [float("nan"), float("inf"), -0.1])
 def test_impossible_learning_rates(rate: float) -> None:
     with pytest.raises(ValueError, match="`learning_rate`"):
