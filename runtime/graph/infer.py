@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from runtime.errors import OperatorError, ShapeError
+from runtime.errors import GraphError, OperatorError, ShapeError
 from runtime.graph.attributes import parse
 from runtime.graph.ir import Entry, Graph, Node, Shape
 from runtime.graph.registry import PartialShape
@@ -210,9 +210,9 @@ def _merge(node: Node, first: Any, second: Any) -> Any:
         try:
             return unify(first, second)
         except ShapeError as error:
-            raise _conflict(node, error) from None
+            raise _at(node, error) from None
     if first is not None and second is not None and first != second:
-        raise _conflict(node, ShapeError(f"{first} and {second} are not one"))
+        raise _at(node, ShapeError(f"{first} and {second} are not one"))
     return second if first is None else first
 
 
@@ -222,8 +222,8 @@ def _apply_shape_rule(
     assert node.operator is not None
     try:
         return node.operator.shape(node.attributes, inputs, outputs)
-    except ShapeError as error:
-        raise _conflict(node, error, inputs) from None
+    except GraphError as error:
+        raise _at(node, error, inputs) from None
 
 
 def _apply_dtype_rule(
@@ -234,8 +234,8 @@ def _apply_dtype_rule(
         if node.operator.dtype is not None:
             return node.operator.dtype(node.attributes, inputs, outputs)
         return _one_dtype(inputs, outputs)
-    except ShapeError as error:
-        raise _conflict(node, error, inputs) from None
+    except GraphError as error:
+        raise _at(node, error, inputs) from None
 
 
 def _one_dtype(inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[Any]]:
@@ -249,9 +249,8 @@ def _one_dtype(inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[A
     return [dtype] * len(inputs), [dtype] * len(outputs)
 
 
-def _conflict(
-    node: Node, error: ShapeError, facts: list[Any] | None = None
-) -> ShapeError:
+def _at(node: Node, error: GraphError, facts: list[Any] | None = None) -> GraphError:
+    """The same error, saying at which node and on what inputs."""
     assert node.operator is not None
     message = f"operator {node.operator.name} at node `{node.name}`: {error}"
     if facts:
@@ -260,7 +259,7 @@ def _conflict(
             f"{name} {_show(fact)}" for name, fact in zip(names, facts, strict=True)
         )
         message += f" (inputs: {shown})"
-    return ShapeError(message)
+    return type(error)(message)
 
 
 def _show(fact: Any) -> str:

@@ -31,7 +31,7 @@ class Dropout:
 
 def _shape(p: Dropout, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     if not 0 <= p.p < 1:
-        raise OperatorError(f"`p` (={p.p}) of Dropout must be at least 0 and below 1")
+        raise OperatorError(f"`p` (={p.p}) must be at least 0 and below 1")
     return one_shape(p, inputs, outputs)
 
 

@@ -1,4 +1,4 @@
-"""Operators that read positions given by numbers: Embedding, take, pick, one_hot.
+"""Operators that read positions given by numbers: take, pick, one_hot.
 
 Indexes come as any dtype; they are truncated to integers. No gradient flows to them.
 """
@@ -22,9 +22,7 @@ from runtime.graph.registry import (
 from runtime.graph.shapes import unify
 from runtime.ops.rules import Dtypes, accumulator, axis_in, free_label
 
-AnyDtype = Literal[
-    "bfloat16", "float16", "float32", "float64", "uint8", "int8", "int32", "int64"
-]
+AnyDtype = Literal["float16", "float32", "float64", "uint8", "int8", "int32", "int64"]
 
 
 def positions(index: Array, size: int, mode: str = "clip") -> Array:
@@ -49,78 +47,11 @@ def positions(index: Array, size: int, mode: str = "clip") -> Array:
     return inside
 
 
-@dataclass(frozen=True)
-class Embedding:
-    """Attributes; `dtype` is the weight's if nothing else says it.
-
-    `sparse_grad` has no effect here: gradients are dense.
-    """
-
-    input_dim: int
-    output_dim: int
-    dtype: AnyDtype = "float32"
-    sparse_grad: bool = False
-
-
-def _embedding_shape(
-    p: Embedding, inputs: Shapes, outputs: Shapes
-) -> tuple[Shapes, Shapes]:
-    data, weight = inputs
-    (output,) = outputs
-    if output is not None:
-        data = unify(data, output[:-1], "data")
-    if data is not None:
-        output = unify(output, (*data, p.output_dim), "output")
-    return [data, unify(weight, (p.input_dim, p.output_dim), "weight")], [output]
-
-
-def _embedding_dtype(
-    p: Embedding, inputs: Dtypes, outputs: Dtypes
-) -> tuple[Dtypes, Dtypes]:
-    weight = next((d for d in (inputs[1], outputs[0]) if d is not None), None)
-    weight = np.dtype(p.dtype) if weight is None else weight
-    return [inputs[0], weight], [weight]
-
-
-def _embedding_forward(
-    p: Embedding, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
-) -> None:
-    data, weight = inputs
-    np.take(weight, positions(data, p.input_dim), axis=0, out=outputs[0], mode="clip")
-
-
-def _embedding_backward(
-    p: Embedding,
-    grads_out: Sequence[Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    grads_in: Sequence[Any],
-    mode: Mode,
-) -> None:
-    if grads_in[1] is not None:
-        _scatter(grads_in[1], positions(inputs[0], p.input_dim), grads_out[0])
-
-
-def _scatter(target: Array, index: Array, rows: Array) -> None:
+def scatter(target: Array, index: Array, rows: Array) -> None:
     """Make `target` the sum of the rows that were taken from each position."""
     total = np.zeros(target.shape, accumulator(target.dtype))
     np.add.at(total, index, rows)
     target[...] = total
-
-
-register(
-    Operator(
-        name="Embedding",
-        attributes=Embedding,
-        inputs=("data", "weight"),
-        no_gradient=("data",),
-        shape=_embedding_shape,
-        dtype=_embedding_dtype,
-        forward=_embedding_forward,
-        backward=_embedding_backward,
-        saved=Saved(inputs=(0,)),
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -162,7 +93,7 @@ def _take_backward(
     index = positions(inputs[1], len(target), p.mode)
     axis = p.axis % target.ndim
     rows = np.moveaxis(grads_out[0], range(axis, axis + index.ndim), range(index.ndim))
-    _scatter(target, index, rows)
+    scatter(target, index, rows)
 
 
 register(

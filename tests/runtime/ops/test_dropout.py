@@ -14,7 +14,7 @@ ONES = np.ones((200, 50, 4), np.float32)
 
 
 def run(data: Array, is_train: bool = True, seed: int = 0, **attributes: str) -> Pass:
-    dropout = node("drop", "Dropout", [Entry(Node("data"))], **attributes)
+    dropout = node("op", "Dropout", [Entry(Node("data"))], **attributes)
     return forward(Graph((Entry(dropout),)), {"data": data}, is_train, seed)
 
 
@@ -50,5 +50,5 @@ def test_shared_axes() -> None:
 
 
 def test_the_rate_must_leave_something() -> None:
-    with pytest.raises(OperatorError, match=r"`p` \(=1.0\)"):
+    with pytest.raises(OperatorError, match=r"Dropout at node `op`: `p` \(=1.0\)"):
         run(ONES, p="1.0")
