@@ -152,7 +152,12 @@ class _Tile:
         build.ret_void()
 
     def _loops(
-        self, args: dict[str, Any], depth: int, groups: list[Any], b: Any, sums: list[Any]
+        self,
+        args: dict[str, Any],
+        depth: int,
+        groups: list[Any],
+        b: Any,
+        sums: list[Any],
     ) -> list[Any]:
         """Write the loops from `depth` inwards, each run at least once.
 
