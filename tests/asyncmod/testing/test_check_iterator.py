@@ -53,6 +53,11 @@ class IgnoresState(Counting):
         pass
 
 
+class AddsState(Counting):
+    def set_state(self, state: dict[str, Any]) -> None:
+        self.position += state["position"]
+
+
 class ArrayInState(Counting):
     def get_state(self) -> dict[str, Any]:
         return {"position": np.array(self.position)}
@@ -85,6 +90,7 @@ async def test_a_good_iterator_passes() -> None:
         (WrongShape, AssertionError),
         (ForgetsPosition, AssertionError),
         (IgnoresState, AssertionError),
+        (AddsState, AssertionError),
         (ArrayInState, TypeError),
         (LosesWhenCancelled, AssertionError),
         (StartsAgainByItself, AssertionError),
