@@ -14,13 +14,17 @@ from runtime.kernels.cpu.tiles import (
     load_row,
     multiply_rows,
 )
-from runtime.kernels.cpu.vector import LANES, inlined, stack
+from runtime.kernels.cpu.vector import LANES, inlined, load_first, stack, store_first
 
 _CACHE_FLOATS = host_target().cache_bytes // 4
 # Longest run of k in one pass: a panel of it and the rows of A it meets stay in cache.
 _DEPTH = _CACHE_FLOATS // (4 * PANEL)
 
+_FAR = 128
+_COPY_FLOATS = 32768
+
 _bias_row = stack(PANEL)
+_copy_room = stack(_COPY_FLOATS)
 
 
 @kernel
@@ -98,10 +102,24 @@ def _multiply(
     """One pass over a run of k."""
     bias_row = _bias_row()
     block = max(ROWS_2, _CACHE_FLOATS // 2 // k)
+    if m * n > 2 * _CACHE_FLOATS:
+        block = min(block, 4 * ROWS_2)  # few rows of C: few pages
+    # Columns of a transposed A that are far apart displace each other in the
+    # first-level cache; then a block of them is copied for all panels to read.
+    copied = a_row == 1 and a_column >= _FAR and k >= _FAR // 4 and n >= 4 * PANEL
+    if copied:
+        block = min(block, _COPY_FLOATS // k // LANES * LANES)
+        copied = block >= ROWS_2
+        block = max(block, ROWS_2)
+    room = _copy_room()
     first = 0
     while first < m:
         rows = even_share(m - first, block)
-        x = a + 4 * first * a_row
+        x, x_column = a + 4 * first * a_row, a_column
+        if copied:
+            step = (rows + LANES - 1) // LANES * LANES
+            _copy_runs(x, x_column, room, step, k, rows)
+            x, x_column = room, step
         for j in range(0, n, PANEL):
             columns = n - j
             load_row(bias_row, bias, j, columns)
@@ -111,7 +129,16 @@ def _multiply(
             width = LANES if columns <= LANES else PANEL
             # fmt: off
             multiply_rows(rows, x, a_row, panel, PANEL, width,
-                          1, 0, 1, 0, k, a_column, bias, bias_row, y, c_row,
+                          1, 0, 1, 0, k, x_column, bias, bias_row, y, c_row,
                           columns, columns, z, mask_row, epilogue, carry)
             # fmt: on
         first += rows
+
+
+@inlined
+def _copy_runs(x: int, x_row: int, y: int, y_row: int, rows: int, length: int) -> None:
+    """Copy `rows` contiguous runs."""
+    for r in range(rows):
+        for i in range(0, length, LANES):
+            value = load_first(x, r * x_row + i, length - i)
+            store_first(y, r * y_row + i, value, length - i)

@@ -136,6 +136,21 @@ def test_gemm_deeper_than_the_cache(kernels, memory, random, n, epilogue, accumu
     np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("m", "k", "n"),
+    [(300, 64, 131), (131, 700, 160), (140, 2100, 130), (1100, 3, 1000)],
+)
+@pytest.mark.parametrize("transposed", [False, True])
+def test_gemm_in_blocks_of_rows(kernels, memory, random, m, k, n, transposed):
+    values = random.normal(size=(m, k))
+    a = memory.array(values.T).T if transposed else memory.array(values)
+    b = memory.array(random.normal(size=(k, n)))
+    c = memory.nans(m, n)
+    gemm(kernels, a, pack(kernels, memory, b), c)
+    expected = a.astype(np.float64) @ b
+    np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-4)
+
+
 def test_gemm_keeps_nan_and_infinity(kernels, memory):
     a = memory.array([[np.nan, 1], [np.inf, 1], [0, 2], [-np.inf, 1]])
     b = memory.array(np.ones((2, 5)))
