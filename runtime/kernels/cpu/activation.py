@@ -76,6 +76,12 @@ def exponential_minus_one(x: Vector) -> Vector:
 
 
 @inlined
+def rectify(x: Vector) -> Vector:
+    """max(x, 0), NaN for NaN."""
+    return where_less(x, zeros(), zeros(), x)
+
+
+@inlined
 def sigmoid(x: Vector) -> Vector:
     """1 / (1 + exp(-x))."""
     e = exponential(zeros() - absolute(x))
@@ -112,7 +118,7 @@ def activate(x: Vector, epilogue: int) -> Vector:
     if epilogue == 0:
         return x
     if epilogue == 1:
-        return where_less(x, zeros(), zeros(), x)
+        return rectify(x)
     if epilogue == 2:
         return sigmoid(x)
     if epilogue == 3:

@@ -29,15 +29,17 @@ def padded_channels(channels: int) -> int:
 @inlined
 def add_moments(
     y: int,
+    y_row: int,
     y_pixel: int,
-    pixels: int,
+    height: int,
+    width: int,
     first: int,
     end: int,
     channels: int,
     pivot: int,
     statistics: int,
 ) -> None:
-    """Add sums of y - pivot and of its square over a row of pixels.
+    """Add an image's sums of y - pivot and of its square.
 
     For the channels from `first` to `end` (stored ones; those above `channels` hold
     zero). `statistics` is float64[2 * padded channels]; `pivot` may be 0.
@@ -48,15 +50,23 @@ def add_moments(
         center = zeros()
         if pivot != 0:
             center = load_first(pivot, c, channels - c)
-        for start in range(0, pixels, _RUN):
-            total = zeros()
-            square = zeros()
-            for p in range(start, min(start + _RUN, pixels)):
-                value = load_first(y, p * y_pixel + c, count) - center
-                total = total + value
-                square = fma(value, value, square)
-            add_to_first_doubles(statistics, c, total, count)
-            add_to_first_doubles(squares, c, square, count)
+        total = zeros()
+        square = zeros()
+        pixels = 0
+        for h in range(height):
+            for start in range(0, width, _RUN):
+                stop = min(start + _RUN, width)
+                for p in range(start, stop):
+                    value = load_first(y, h * y_row + p * y_pixel + c, count) - center
+                    total = total + value
+                    square = fma(value, value, square)
+                pixels += stop - start
+                if pixels >= _RUN or h == height - 1:
+                    add_to_first_doubles(statistics, c, total, count)
+                    add_to_first_doubles(squares, c, square, count)
+                    total = zeros()
+                    square = zeros()
+                    pixels = 0
 
 
 @kernel
@@ -75,9 +85,10 @@ def batch_norm_statistics(
     """Add a batch's sums of x - pivot and of its square to `statistics`."""
     stored = padded_channels(channels)
     for image in range(images):
-        for h in range(height):
-            row = x + 4 * (image * x_image + h * x_row)
-            add_moments(row, x_pixel, width, 0, stored, channels, pivot, statistics)
+        # fmt: off
+        add_moments(x + 4 * image * x_image, x_row, x_pixel, height, width,
+                    0, stored, channels, pivot, statistics)
+        # fmt: on
 
 
 @kernel

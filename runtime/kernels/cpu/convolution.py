@@ -181,9 +181,12 @@ def conv(
                               n1, a1, n2, a2, bias, bias_row,
                               result + 4 * j, y_pixel, out_channels - j, stored - j,
                               0, 0, epilogue, carry)
-                if statistics != 0:
-                    add_moments(result, y_pixel, width, j, min(j + columns, stored),
-                                out_channels, pivot, statistics)
+                # fmt: on
+            if statistics != 0:
+                # fmt: off
+                add_moments(y + 4 * image * y_image, y_row, y_pixel, height, width,
+                            j, min(j + columns, stored), out_channels,
+                            pivot, statistics)
                 # fmt: on
 
 

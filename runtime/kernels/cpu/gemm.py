@@ -107,10 +107,11 @@ def _multiply(
     # Columns of a transposed A that are far apart displace each other in the
     # first-level cache; then a block of them is copied for all panels to read.
     copied = a_row == 1 and a_column >= _FAR and k >= _FAR // 4 and n >= 4 * PANEL
-    if copied:
-        block = min(block, _COPY_FLOATS // k // LANES * LANES)
-        copied = block >= ROWS_2
-        block = max(block, ROWS_2)
+    fitting = _COPY_FLOATS // k // LANES * LANES
+    if copied and fitting >= ROWS_2:
+        block = min(block, fitting)
+    else:
+        copied = False
     room = _copy_room()
     first = 0
     while first < m:

@@ -6,8 +6,9 @@ how a row's operands are reached.
 
 from __future__ import annotations
 
-from runtime.kernels.cpu.activation import activate, activation_gradient
+from runtime.kernels.cpu.activation import activate, activation_gradient, rectify
 from runtime.kernels.cpu.microkernel import max_rows, tile
+from runtime.kernels.cpu.table import Epilogue
 from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.vector import (
     LANES,
@@ -136,6 +137,12 @@ def finish_tile(
     carry: int,
 ) -> None:
     """Write a tile's sums to their place, through the epilogue."""
+    whole = columns >= stored and stored % LANES == 0
+    if whole and epilogue == Epilogue.RELU and mask == 0 and carry == REPLACE:
+        for r in range(rows):
+            for v in range(0, stored, LANES):
+                store(c, r * c_row + v, rectify(load(source, r * source_row + v)))
+        return
     for r in range(rows):
         for v in range(0, stored, LANES):
             value = load(source, r * source_row + v)
