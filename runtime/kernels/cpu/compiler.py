@@ -23,7 +23,8 @@ from runtime.kernels.cpu import (
     update,
 )
 from runtime.kernels.cpu.entry import row_function
-from runtime.kernels.cpu.microkernel import WIDTHS, symbol, tiles_module
+from runtime.kernels.cpu.microkernel import tiles_module
+from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 from runtime.kernels.cpu.vm import run_rows
 
 # Importing these registers their kernels.
@@ -39,7 +40,7 @@ KERNEL_MODULES = (
     update,
 )
 
-_KNOWN = {"memset", "memcpy", "memmove"} | {symbol(*width) for width in WIDTHS}
+_KNOWN = {"memset", "memcpy", "memmove"} | {shape.symbol for shape in TILE_SHAPES}
 
 
 def compile_tiles(machine: Any) -> bytes:

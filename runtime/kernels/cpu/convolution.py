@@ -12,13 +12,16 @@ from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.layout import transpose_matrix
 from runtime.kernels.cpu.microkernel import tile
 from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.tile_shapes import (
+    ONE_PARTIAL_VECTOR,
+    TWO_PARTIAL_VECTORS,
+)
 from runtime.kernels.cpu.tiles import (
     ADD_AFTER_EPILOGUE,
     ADD_BEFORE_EPILOGUE,
     PANEL,
     REPLACE,
-    ROWS_1,
-    ROWS_2,
+    TAPS,
     even_share,
     load_row,
     multiply_rows,
@@ -39,8 +42,10 @@ _NEAR_FLOATS = 8192
 
 _bias_row = stack(PANEL)
 _block = stack(LANES * LANES)
-_tile_1 = tile(1, partial=True)
-_tile_2 = tile(2, partial=True)
+_ROWS_1 = ONE_PARTIAL_VECTOR.max_rows
+_ROWS_2 = TWO_PARTIAL_VECTORS.max_rows
+_tile_1 = tile(ONE_PARTIAL_VECTOR)
+_tile_2 = tile(TWO_PARTIAL_VECTORS)
 
 
 @inlined
@@ -154,7 +159,8 @@ def conv(
     if in_channels == 1:
         n1, n2, a2 = 1, kernel_w, a1
     elif kernel_w == 1 or a1 == in_channels:
-        n1, n2 = 1, kernel_w * in_channels
+        if kernel_w != TAPS or a1 != step_w or out_channels > LANES:
+            n1, n2 = 1, kernel_w * in_channels
     size = kernel_h * kernel_w * in_channels
 
     # Rows that lie one behind the other are one row; so are images.
@@ -287,7 +293,7 @@ def _add_block(
     """Add the products of one block of pixels to the sums."""
     for j in range(0, stored, PANEL):
         columns = stored - j
-        most = ROWS_1 if columns <= LANES else ROWS_2
+        most = _ROWS_1 if columns <= LANES else _ROWS_2
         for t in range(kernel_h * taps):
             a = x + 4 * (t // taps * tap_row + t % taps * tap)
             i = 0

@@ -24,11 +24,10 @@ from runtime.errors import DeviceError
 from runtime.kernels.cpu.cache import ObjectCache, open_cache
 from runtime.kernels.cpu.table import KERNELS
 from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 
 _log = structlog.get_logger("asyncmod")
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
-# Tables that the kernels find the register tiles by; see microkernel.py.
-_TILE_TABLES = ["asyncmod_tiles_1", "asyncmod_tiles_2"]
 
 
 class Library:
@@ -140,10 +139,9 @@ class _Code:
         if self._tiles_loaded:
             return
         engine = self._engine("tiles")
-        for base in _TILE_TABLES:
-            for name in (base, f"{base}_partial"):
-                address = engine.get_global_value_address(name)
-                self._binding.add_symbol(name, address)
+        for shape in TILE_SHAPES:
+            address = engine.get_global_value_address(shape.symbol)
+            self._binding.add_symbol(shape.symbol, address)
         self._tiles_loaded = True
 
     def _engine(self, name: str) -> Any:

@@ -12,6 +12,11 @@ both multiply-add units of a core busy. A matrix product needs the innermost of 
 three loops only; a convolution walks the rows and columns of its window with the
 others, its weight gradient the images, rows and pixels.
 
+A tile of one vector needs one load per multiply-add, which is as much as a core can
+do. Where the middle loop's steps in a are those of the rows (a1 == a_row, as in the
+columns of a convolution's window), the tiles with three taps do three of its steps
+at once: every scalar then serves up to three neighboring rows.
+
 Numba keeps arrays in memory, so that it cannot express this; the tile is written as
 LLVM instructions instead, in which every sum is a value of its own.
 """
@@ -24,7 +29,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.tile_shapes import TILE_SHAPES, TileShape
 from runtime.kernels.cpu.vector import (
     FLOAT,
     INT64,
@@ -44,42 +49,24 @@ _ARGUMENTS = tuple(
 )
 _FUNCTION = ir.FunctionType(ir.VoidType(), [INT64] * len(_ARGUMENTS))
 
-# (vectors, partial) of the tiles that exist, and the symbols of their tables: the
-# addresses of the functions for 0 (none), 1, ... max_rows(vectors) rows.
-WIDTHS = ((1, False), (2, False), (1, True), (2, True))
 
-
-def symbol(vectors: int, partial: bool) -> str:
-    """Name of the table of the tile functions of one width."""
-    return f"asyncmod_tiles_{vectors}{'_partial' if partial else ''}"
-
-
-def max_rows(vectors: int) -> int:
-    """Rows of the largest tile of this width."""
-    return host_target().rows(vectors)
-
-
-def tile(vectors: int, partial: bool = False) -> Callable[..., None]:
+def tile(shape: TileShape) -> Callable[..., None]:
     """Make the function of kernels that computes one register tile.
 
     Its arguments are (rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, b2, init,
     init_row, out, out_row, columns): byte addresses, strides in elements, and trip
-    counts >= 1; 1 <= rows <= `max_rows(vectors)`. All `vectors` vectors of init are
-    read and of out are written. With `partial`, b is read in its first `columns`
-    columns only; else `columns` is not used.
-
-    Args:
-        vectors: width of the tile in vectors, 1 or 2.
-        partial: whether b's rows may be shorter than the tile is wide.
+    counts >= 1; 1 <= rows <= `shape.max_rows`. All vectors of init are read and of
+    out are written. If the shape is partial, b is read in its first `columns`
+    columns only; else `columns` is not used. If it has taps, n1 must be their number
+    and a1 the same as a_row.
     """
 
     @primitive(NoneType, *[int] * (1 + len(_ARGUMENTS)))
     def compute_tile(builder: Any, rows: Any, *arguments: Any) -> None:
-        name = symbol(vectors, partial)
-        table = builder.module.globals.get(name)
+        table = builder.module.globals.get(shape.symbol)
         if table is None:
-            kind = ir.ArrayType(_FUNCTION.as_pointer(), max_rows(vectors) + 1)
-            table = ir.GlobalVariable(builder.module, kind, name)
+            kind = ir.ArrayType(_FUNCTION.as_pointer(), shape.max_rows + 1)
+            table = ir.GlobalVariable(builder.module, kind, shape.symbol)
         place = builder.gep(table, [ir.Constant(INT64, 0), rows])
         builder.call(builder.load(place), arguments)
 
@@ -87,23 +74,24 @@ def tile(vectors: int, partial: bool = False) -> Callable[..., None]:
 
 
 def tiles_module() -> str:
-    """LLVM module of all tile functions and their tables.
+    """LLVM module of all tile functions.
 
-    It is compiled once; the kernels refer to its tables by symbol.
+    It is compiled once. Kernels find the functions in tables named by the shapes'
+    symbols: the addresses for 0 (none), 1, ... max_rows rows.
     """
     module = ir.Module("tiles")
-    for vectors, partial in WIDTHS:
+    for shape in TILE_SHAPES:
         functions: list[Any] = [ir.Constant(_FUNCTION.as_pointer(), None)]
-        for rows in range(1, max_rows(vectors) + 1):
-            name = f"{symbol(vectors, partial)}_{rows}"
+        for rows in range(1, shape.max_rows + 1):
+            name = f"{shape.symbol}_{rows}"
             function = ir.Function(module, _FUNCTION, name)
             function.linkage = "internal"
             builder = ir.IRBuilder(function.append_basic_block("entry"))
             arguments = dict(zip(_ARGUMENTS, function.args, strict=True))
-            _Tile(builder, rows, vectors, partial).emit(arguments)
+            _Tile(builder, rows, shape).emit(arguments)
             functions.append(function)
         kind = ir.ArrayType(_FUNCTION.as_pointer(), len(functions))
-        table = ir.GlobalVariable(module, kind, symbol(vectors, partial))
+        table = ir.GlobalVariable(module, kind, shape.symbol)
         table.initializer = ir.Constant(kind, functions)
         table.global_constant = True
     return str(module)
@@ -112,18 +100,18 @@ def tiles_module() -> str:
 class _Tile:
     """Writes the instructions of one tile size."""
 
-    def __init__(self, builder: Any, rows: int, vectors: int, partial: bool) -> None:
+    def __init__(self, builder: Any, rows: int, shape: TileShape) -> None:
         self.builder = builder
         self.rows = rows
-        self.vectors = vectors
-        self.partial = partial
+        self.shape = shape
+        self.vectors = shape.vectors
         self.offsets: list[Any] = []
         self.mask: Any = None
 
     def emit(self, args: dict[str, Any]) -> None:
         """Write the function's body."""
         build = self.builder
-        if self.partial:
+        if self.shape.partial:
             before = ir.Constant(INT64, (self.vectors - 1) * LANES)
             self.mask = first_mask(build, build.sub(args["columns"], before))
 
@@ -141,7 +129,7 @@ class _Tile:
         a = self._pointer(args["a"])
         groups = [
             build.gep(a, [build.mul(args["a_row"], self._int(r))])
-            for r in range(0, self.rows, 4)
+            for r in range(0, self.rows + self.shape.taps - 1, 4)
         ]
         sums = self._loops(args, 0, groups, self._pointer(args["b"]), sums)
 
@@ -164,7 +152,9 @@ class _Tile:
         Returns the sums after them.
         """
         if depth == 3:
-            return self._step(groups, b, sums)
+            return self._step(groups, b, args["b1"], sums)
+        if depth == 1 and self.shape.taps > 1:
+            return self._loops(args, 2, groups, b, sums)
         build = self.builder
         before = build.block
         body = build.append_basic_block(f"loop{depth}")
@@ -194,27 +184,36 @@ class _Tile:
         build.position_at_end(after)
         return sums
 
-    def _step(self, groups: list[Any], b: Any, sums: list[Any]) -> list[Any]:
+    def _step(
+        self, groups: list[Any], b: Any, tap_step: Any, sums: list[Any]
+    ) -> list[Any]:
         """Write one step's multiply-adds; returns the new sums."""
         build = self.builder
-        weights = []
-        for v in range(self.vectors):
-            place = self._vector_at(b, None, 0, v)
-            if self.mask is not None and v == self.vectors - 1:
-                weights.append(masked_load(build, place, self.mask))
-            else:
-                weights.append(load_unaligned(build, place))
-        result: list[Any] = []
-        for r in range(self.rows):
-            place = groups[r // 4]
-            if r % 4:
-                place = build.gep(place, [self.offsets[r % 4]])
+        weights = [
+            [self._weight(b, tap_step, tap, v) for v in range(self.vectors)]
+            for tap in range(self.shape.taps)
+        ]
+        sums = list(sums)
+        for position in range(self.rows + self.shape.taps - 1):
+            place = groups[position // 4]
+            if position % 4:
+                place = build.gep(place, [self.offsets[position % 4]])
             value = spread(build, build.load(place))
-            for weight in weights:
-                total = sums[len(result)]
-                name = f"llvm.fma.v{LANES}f32"
-                result.append(llvm(build, name, VECTOR, value, weight, total))
-        return result
+            for tap, row_weights in enumerate(weights):
+                row = position - tap
+                if 0 <= row < self.rows:
+                    for v, weight in enumerate(row_weights):
+                        i = row * self.vectors + v
+                        name = f"llvm.fma.v{LANES}f32"
+                        sums[i] = llvm(build, name, VECTOR, value, weight, sums[i])
+        return sums
+
+    def _weight(self, b: Any, tap_step: Any, tap: int, v: int) -> Any:
+        """One vector of b."""
+        place = self._vector_at(b, tap_step if tap else None, tap, v)
+        if self.mask is not None and v == self.vectors - 1:
+            return masked_load(self.builder, place, self.mask)
+        return load_unaligned(self.builder, place)
 
     def _opaque(self, value: Any) -> Any:
         """Hide how a value came about.

@@ -28,13 +28,10 @@ class Target:
         """Columns of one panel of a packed matrix: two vectors."""
         return 2 * self.lanes
 
-    def rows(self, vectors: int) -> int:
-        """Rows of the largest register tile that is `vectors` vectors wide.
-
-        With 32 registers (AVX-512) 28 accumulators fit beside the operands, with
-        16 (AVX2) 12 do.
-        """
-        return (28 if self.lanes == 16 else 12) // vectors
+    @property
+    def accumulators(self) -> int:
+        """Vectors that registers can hold beside the operands of a multiply-add."""
+        return 28 if self.lanes == 16 else 12  # of 32 registers, of 16
 
 
 @functools.cache

@@ -7,9 +7,14 @@ how a row's operands are reached.
 from __future__ import annotations
 
 from runtime.kernels.cpu.activation import activate, activation_gradient, rectify
-from runtime.kernels.cpu.microkernel import max_rows, tile
+from runtime.kernels.cpu.microkernel import tile
 from runtime.kernels.cpu.table import Epilogue
 from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.tile_shapes import (
+    ONE_VECTOR,
+    ONE_VECTOR_THREE_TAPS,
+    TWO_VECTORS,
+)
 from runtime.kernels.cpu.vector import (
     LANES,
     inlined,
@@ -23,11 +28,14 @@ from runtime.kernels.cpu.vector import (
 )
 
 PANEL = host_target().panel
-ROWS_1 = max_rows(1)
-ROWS_2 = max_rows(2)
+ROWS_1 = ONE_VECTOR.max_rows
+ROWS_2 = TWO_VECTORS.max_rows
 
-_tile_1 = tile(1)
-_tile_2 = tile(2)
+TAPS = ONE_VECTOR_THREE_TAPS.taps
+
+_tile_1 = tile(ONE_VECTOR)
+_tile_1_taps = tile(ONE_VECTOR_THREE_TAPS)
+_tile_2 = tile(TWO_VECTORS)
 _tile_room = stack(ROWS_1 * PANEL)
 
 # What becomes of the value that a result's place holds.
@@ -107,7 +115,10 @@ def multiply_rows(
             if carry == ADD_BEFORE_EPILOGUE:
                 init, init_row = y, c_row
         # fmt: off
-        if width == LANES:
+        if width == LANES and n1 == TAPS and a1 == a_row:
+            _tile_1_taps(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                         init, init_row, out, out_row, width)
+        elif width == LANES:
             _tile_1(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
                     init, init_row, out, out_row, width)
         else:

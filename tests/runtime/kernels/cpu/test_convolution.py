@@ -13,6 +13,7 @@ from runtime.kernels.cpu.table import (
     conv_panels_size,
     conv_weight_scratch,
     padded,
+    panel_width,
 )
 from tests.runtime.kernels.cpu.activations import activate
 from tests.runtime.kernels.cpu.conftest import Kernels, Memory
@@ -138,6 +139,46 @@ def pack(kernels, memory, weight, transpose=0, h=None, w=None):
         **dict(zip(("w_start", "w_step", "w_count"), w, strict=True)),
     )
     return panels
+
+
+@pytest.mark.parametrize("transpose", [0, 1])
+@fast
+@given(
+    out_channels=st.integers(1, 33),
+    in_channels=st.integers(1, 33),
+    kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    data=st.data(),
+)
+def test_pack_of_some_taps(
+    kernels: Kernels, out_channels, in_channels, kernel, transpose, data
+):
+    memory = Memory()
+    chosen = []
+    for size in kernel:
+        taps = range(size)[
+            data.draw(st.sampled_from([slice(None, None, s) for s in (1, 2, -1, -2)]))
+        ]
+        taps = taps[: data.draw(st.integers(1, len(taps)))]
+        chosen.append((taps.start, taps.step, len(taps)))
+    shape = (out_channels, in_channels, *kernel)
+    weight = memory.array(np.arange(np.prod(shape)).reshape(shape) + 1)
+    panels = pack(kernels, memory, weight, transpose, *chosen)
+
+    h, w = (range(a, a + s * c, s) for a, s, c in chosen)
+    matrix = weight[:, :, list(h)][:, :, :, list(w)]
+    # [tap][summed channel][written channel]
+    matrix = matrix.transpose((2, 3, 0, 1) if transpose else (2, 3, 1, 0))
+    matrix = matrix.reshape(-1, matrix.shape[-1])
+    depth, columns = matrix.shape
+    lanes, start = panel_width() // 2, 0
+    for j in range(0, columns, 2 * lanes):
+        width = lanes if columns - j <= lanes else 2 * lanes
+        expected = np.zeros((depth, width), np.float32)
+        expected[:, : columns - j] = matrix[:, j : j + width]
+        found = panels[start : start + depth * width].reshape(depth, width)
+        np.testing.assert_array_equal(found, expected)
+        start += depth * width
+    memory.check()
 
 
 @fast

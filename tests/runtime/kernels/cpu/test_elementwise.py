@@ -173,4 +173,6 @@ def test_fill_and_scale_add(kernels: Kernels, n):
     np.testing.assert_allclose(y, expected, rtol=1e-6, atol=1e-6)
     kernels("fill", y=y, bytes=4 * n)
     np.testing.assert_array_equal(y, np.zeros(n))
+    kernels("set_value", y=y, count=n, value=0.1)
+    np.testing.assert_array_equal(y, np.full(n, np.float32(0.1)))
     memory.check()

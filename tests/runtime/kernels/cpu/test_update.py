@@ -23,7 +23,7 @@ def expected_step(w, mom, gradients, lr, wd, rescale, clip, mu):
     return w + mom, mom
 
 
-@pytest.mark.parametrize("clip", [-1.0, 0.5])
+@pytest.mark.parametrize("clip", [-1.0, 0.0, 0.02])
 @pytest.mark.parametrize("momentum", [None, 0.9])
 @settings(max_examples=40, deadline=None)
 @given(n=st.integers(1, 100), devices=st.integers(1, 3), parts=st.integers(1, 4))
