@@ -10,7 +10,7 @@ Next: `asyncmod.module.module` for what a step does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,8 @@ from asyncmod.module.metrics import Metric
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
+
+Validate = Callable[[int], Awaitable[list[tuple[str, float]]]]
 
 
 @dataclass
@@ -68,7 +70,7 @@ class Training:
     metric: Metric
     batch_end: tuple[Callback, ...]
     epoch_end: tuple[Callback, ...]
-    validate: Any
+    validate: Validate | None
     in_flight: int
     count_pad: bool
     sparse_row_id_fn: Any
@@ -87,11 +89,9 @@ class Training:
                 logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
             logger.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
             await self._end_epoch(epoch)
-            validation: list[tuple[str, float]] = []
-            if self.validate is not None:
-                validation = await self.validate(epoch)
-                for name, value in validation:
-                    logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
+            validation = await self._validate(epoch)
+            for name, value in validation:
+                logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
             self._record(epoch, result, validation, seconds)
             await self.batches.reset()
             if self.stopped is not None:
@@ -110,6 +110,16 @@ class Training:
             )
         except StopTraining as stop:
             self.stopped = stop
+
+    async def _validate(self, epoch: int) -> list[tuple[str, float]]:
+        """Score the validation data; nothing if a callback stopped it."""
+        if self.validate is None or self.stopped is not None:
+            return []
+        try:
+            return await self.validate(epoch)
+        except StopTraining as stop:
+            self.stopped = stop
+            return []
 
     def _record(
         self,
