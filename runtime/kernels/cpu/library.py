@@ -12,6 +12,7 @@ import functools
 import hashlib
 import importlib.util
 import os
+import sys
 import threading
 from collections.abc import Callable
 from importlib import metadata
@@ -27,6 +28,7 @@ from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 
 _log = structlog.get_logger("asyncmod")
+_OLDEST_NUMBA = (0, 62)  # its LLVM has untyped pointers
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 
 
@@ -52,7 +54,7 @@ class Library:
 
         Raises:
             KeyError: there is no such kernel.
-            DeviceError: there are no kernels in this process.
+            DeviceError: there are no kernels in this process, or Numba broke.
         """
         known = self._addresses.get(kernel_name)
         if known is not None:
@@ -66,7 +68,13 @@ class Library:
             )
         with self._lock:
             if kernel_name not in self._addresses:
-                self._addresses[kernel_name] = self._code.kernel(kernel_name)
+                try:
+                    self._addresses[kernel_name] = self._code.kernel(kernel_name)
+                except ImportError as error:
+                    raise DeviceError(
+                        f"kernel {kernel_name!r} must be compiled, but numba cannot "
+                        f"be imported: {error}; repair it, or set ASYNCMOD_NUMBA=0"
+                    ) from error
             return self._addresses[kernel_name]
 
     def run(self, table_address: int, rows: int) -> None:
@@ -80,6 +88,13 @@ class Library:
         self._run(table_address, rows)
 
 
+def _check_numba_version() -> None:
+    version = metadata.version("numba")
+    if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST_NUMBA:
+        oldest = ".".join(map(str, _OLDEST_NUMBA))
+        raise ImportError(f"version {version} is older than {oldest}")
+
+
 @functools.cache
 def _load() -> Library:
     if os.environ.get("ASYNCMOD_NUMBA") == "0":
@@ -88,6 +103,7 @@ def _load() -> Library:
         reason = "numba is not installed"
     else:
         try:
+            _check_numba_version()
             return Library(_Code(open_cache()))
         except ImportError as error:
             reason = f"numba cannot be imported: {error}"
@@ -151,9 +167,11 @@ class _Code:
         if code is None:
             code = self._compile(name)
             self._cache.write(file_name, code)
-        engine = binding.create_mcjit_compiler(
-            binding.parse_assembly(""), self._machine()
-        )
+        machine = self._machine()
+        module = binding.parse_assembly("")
+        module.triple = machine.triple
+        module.data_layout = str(machine.target_data)
+        engine = binding.create_mcjit_compiler(module, machine)
         engine.add_object_file(binding.ObjectFileRef.from_data(code))
         engine.finalize_object()
         self._engines.append(engine)
@@ -171,7 +189,10 @@ class _Code:
 
     def _machine(self) -> Any:
         target = host_target()
-        found = self._binding.Target.from_default_triple()
+        triple = self._binding.get_process_triple()
+        if sys.platform == "win32":
+            triple += "-elf"  # the format that LLVM can load into a process there
+        found = self._binding.Target.from_triple(triple)
         return found.create_target_machine(
             cpu=target.cpu, features=target.features, opt=3, jit=True
         )

@@ -44,11 +44,15 @@ def host_target() -> Target:
     lanes, cpu, features = 8, "", ""
     try:
         from llvmlite import binding
-    except ImportError:  # no kernels will be compiled, but tables can be written
-        pass
-    else:
+
+        cpu = binding.get_host_cpu_name()
         host = binding.get_host_cpu_features()
-        cpu, features = binding.get_host_cpu_name(), host.flatten()
+    except ImportError:
+        pass  # no kernels will be compiled, but tables can be written
+    except RuntimeError:
+        pass  # LLVM knows no features of this kind of processor
+    else:
+        features = host.flatten()
         if host.get("avx512f") and os.environ.get("ASYNCMOD_LANES") != "8":
             lanes = 16
     return Target(cpu, features, lanes, _cache_bytes())

@@ -82,6 +82,36 @@ def test_without_numba(tmp_path):
     assert "broken numba" in output
 
 
+def test_numba_that_broke_after_the_first_kernels(tmp_path):
+    cache = str(tmp_path / "cache")
+    run_python(_FILL_AND_REPORT, ASYNCMOD_CACHE_DIR=cache)
+    (tmp_path / "numba.py").write_text("raise ImportError('broken numba')\n")
+    paths = os.pathsep.join([str(tmp_path), os.getcwd()])
+    code = """
+        from runtime.kernels.cpu.library import load
+        print("fill", load().address("fill") != 0)
+        try:
+            load().address("softmax")
+        except Exception as error:
+            print(type(error).__name__, error)
+        """
+    output = run_python(code, PYTHONPATH=paths, ASYNCMOD_CACHE_DIR=cache)
+    assert "fill True" in output
+    assert "DeviceError kernel 'softmax' must be compiled" in output
+
+
+def test_numba_that_is_too_old():
+    output = run_python(
+        """
+        from runtime.kernels.cpu import library
+        library.metadata.version = lambda package: "0.60.1"
+        print("available", library.load().available)
+        """
+    )
+    assert "available False" in output
+    assert "version 0.60.1 is older than 0.62" in output
+
+
 def test_unavailable_library_explains_itself():
     output = run_python(
         """
