@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, Protocol
 
-import structlog
 import trio
 
 from runtime.actors.actor import DeviceActor
@@ -112,8 +111,7 @@ class Runtime:
                 await thread.join()
         blocking = [text for thread in threads if (text := thread.running)]
         if blocking:
-            log = structlog.get_logger("asyncmod")
-            log.warning(
+            _logger().warning(
                 "closed without waiting any longer for device threads that still run "
                 + ", ".join(blocking)
             )
@@ -122,8 +120,7 @@ class Runtime:
         try:
             await owned.aclose()
         except Exception:
-            log = structlog.get_logger("asyncmod")
-            log.exception(f"closing {owned!r} failed")
+            _logger().exception(f"closing {owned!r} failed")
 
     def _check_open(self) -> None:
         if self.closed:
@@ -177,3 +174,10 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
 def current_runtime() -> Runtime | None:
     """The innermost runtime that is open around the running task."""
     return _current.get()
+
+
+def _logger() -> Any:
+    # Imported at the first line logged: it takes longer than all of asyncmod.
+    import structlog
+
+    return structlog.get_logger("asyncmod")

@@ -1,0 +1,46 @@
+"""`import asyncmod` is light."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+def run(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    return done.stdout
+
+
+@pytest.mark.parametrize(
+    "heavy", ["numba", "llvmlite", "cupy", "scipy", "structlog", "asyncio", "pandas"]
+)
+def test_import_loads_nothing_heavy(heavy: str) -> None:
+    code = "import numpy, trio, sys; before = set(sys.modules); import asyncmod; "
+    code += f"print({heavy!r} in set(sys.modules) - before)"
+    assert run(code).strip() == "False"
+
+
+def test_import_takes_little_beyond_numpy_and_trio() -> None:
+    code = (
+        "import numpy, trio, time; t = time.perf_counter(); import asyncmod; "
+        "print(time.perf_counter() - t)"
+    )
+    assert min(float(run(code)) for _ in range(3)) < 0.1 * 10
+
+
+def test_names_of_the_face() -> None:
+    import asyncmod as mx
+
+    for name in mx.__all__:
+        assert hasattr(mx, name), name
+    assert mx.mod.Module is mx.Module
+    assert mx.opt is mx.optimizer
+    assert mx.init is mx.initializer
+    assert mx.sym is mx.symbol
+    assert mx.cpu(1) == mx.Context("cpu", 1)
+    assert str(mx.gpu(2)) == "gpu(2)"
+    assert mx.model.load_checkpoint is mx.load_checkpoint
