@@ -180,7 +180,7 @@ class _Tile:
             phi.add_incoming(old, before)
             phi.add_incoming(new, build.block)
         after = build.append_basic_block(f"after{depth}")
-        build.cbranch(build.icmp_signed(">", left, self._int(0)), body, after)
+        build.cbranch(build.icmp_signed("!=", left, self._int(0)), body, after)
         build.position_at_end(after)
         return sums
 
