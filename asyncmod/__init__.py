@@ -1,38 +1,48 @@
 """MXNet's Module API, awaitable: train and serve symbol graphs under Trio.
 
 `import asyncmod as mx`, then `mx.Module`, `mx.symbol`, `mx.io`, ... as in MXNet; what
-takes time is awaited. Everything runs inside `mx.run(main)`.
+takes time is awaited. Everything runs inside `mx.run(main)`. Parts are loaded when they
+are first used, so that the import itself is light.
 
 Next: `asyncmod.module.module`.
 """
 
-from asyncmod import (
-    callback,
-    context,
-    errors,
-    history,
-    initializer,
-    io,
-    lr_scheduler,
-    metric,
-    model,
-    nd,
-    optimizer,
-    random,
-    symbol,
-)
-from asyncmod import module as mod
-from asyncmod.context import Context, cpu, gpu, reference
-from asyncmod.executor import Executor, bind
-from asyncmod.model import load_checkpoint, save_checkpoint
-from asyncmod.module import BaseModule, Module
-from asyncmod.random import seed
-from asyncmod.run import open_runtime, run
-from asyncmod.symbol import AttrScope
+from __future__ import annotations
 
-init = initializer
-opt = optimizer
-sym = symbol
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncmod import (
+        callback,
+        context,
+        errors,
+        executor,
+        history,
+        initializer,
+        interop,
+        io,
+        lr_scheduler,
+        metric,
+        model,
+        module,
+        nd,
+        optimizer,
+        random,
+        symbol,
+        testing,
+    )
+    from asyncmod import initializer as init
+    from asyncmod import module as mod
+    from asyncmod import optimizer as opt
+    from asyncmod import symbol as sym
+    from asyncmod.context import Context, cpu, gpu, reference
+    from asyncmod.executor import Executor, bind
+    from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
+    from asyncmod.module import BaseModule, Module
+    from asyncmod.random import seed
+    from asyncmod.launch import open_runtime, run
+    from asyncmod.symbol import AttrScope
 
 __all__ = [
     "AttrScope",
@@ -45,16 +55,19 @@ __all__ = [
     "context",
     "cpu",
     "errors",
+    "executor",
     "gpu",
     "history",
     "init",
     "initializer",
+    "interop",
     "io",
     "load_checkpoint",
     "lr_scheduler",
     "metric",
     "mod",
     "model",
+    "module",
     "nd",
     "open_runtime",
     "opt",
@@ -66,4 +79,54 @@ __all__ = [
     "seed",
     "sym",
     "symbol",
+    "testing",
 ]
+
+_ALIASES = {
+    "init": "initializer",
+    "mod": "module",
+    "opt": "optimizer",
+    "sym": "symbol",
+}
+_HOMES = {
+    "AttrScope": "symbol",
+    "BaseModule": "module",
+    "Context": "context",
+    "Executor": "executor",
+    "Module": "module",
+    "bind": "executor",
+    "cpu": "context",
+    "gpu": "context",
+    "load_checkpoint": "model",
+    "open_runtime": "launch",
+    "reference": "context",
+    "run": "launch",
+    "save_checkpoint": "model",
+    "seed": "random",
+}
+_NOT_HERE = {
+    "gluon": "build nets from mx.symbol and train them with mx.Module",
+    "autograd": "gradients come from mx.Module or mx.bind",
+    "np": "arrays are NumPy's own: import numpy",
+    "npx": "arrays are NumPy's own: import numpy",
+    "contrib": "INT8 and other contributed parts are left out",
+    "kv": "name a store in init_optimizer(kvstore='local')",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a part of the library when it is first asked for."""
+    if name in _HOMES:
+        value = getattr(import_module(f"asyncmod.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = import_module(f"asyncmod.{_ALIASES.get(name, name)}")
+    elif name in _NOT_HERE:
+        raise AttributeError(f"asyncmod has no `{name}`: {_NOT_HERE[name]}")
+    else:
+        raise AttributeError(f"module 'asyncmod' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -19,7 +19,9 @@ def run(code: str) -> str:
     "heavy", ["numba", "llvmlite", "cupy", "scipy", "structlog", "asyncio", "pandas"]
 )
 def test_import_loads_nothing_heavy(heavy: str) -> None:
-    code = "import numpy, trio, sys; before = set(sys.modules); import asyncmod; "
+    """Nor does anything on the face, when it is loaded."""
+    code = "import numpy, trio, sys; before = set(sys.modules); import asyncmod as mx; "
+    code += "[getattr(mx, name) for name in mx.__all__]; "
     code += f"print({heavy!r} in set(sys.modules) - before)"
     assert run(code).strip() == "False"
 
@@ -44,3 +46,18 @@ def test_names_of_the_face() -> None:
     assert mx.cpu(1) == mx.Context("cpu", 1)
     assert str(mx.gpu(2)) == "gpu(2)"
     assert mx.model.load_checkpoint is mx.load_checkpoint
+
+
+def test_what_is_not_here_says_what_to_do() -> None:
+    import asyncmod as mx
+
+    with pytest.raises(AttributeError, match=r"no `gluon`: .* mx\.Module"):
+        _ = mx.gluon  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="no attribute 'modul'"):
+        _ = mx.modul  # type: ignore[attr-defined]
+    assert "Module" in dir(mx)
+
+
+def test_functions_are_not_hidden_by_the_files_they_live_in() -> None:
+    code = "import asyncmod as mx; mx.open_runtime; mx.bind; print(callable(mx.run))"
+    assert run(code).strip() == "True"
