@@ -39,9 +39,9 @@ if TYPE_CHECKING:
     from asyncmod.context import Context, cpu, gpu, reference
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
+    from asyncmod.launch import open_runtime, run
     from asyncmod.module import BaseModule, Module
     from asyncmod.random import seed
-    from asyncmod.launch import open_runtime, run
     from asyncmod.symbol import AttrScope
 
 __all__ = [

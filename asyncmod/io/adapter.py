@@ -176,6 +176,13 @@ class SourceAdapter:
         self._begin_anew = self._begin_anew or self._delivered > 0
         self._delivered, self._to_skip = 0, state["delivered"]
 
+    async def release(self) -> None:
+        """End what was begun, but leave the source open, since others own it.
+
+        A blocked thread is waited for as by `aclose`.
+        """
+        await self._reader.release()
+
     async def aclose(self) -> None:
         """Close the source; a blocked thread is waited for up to 5 s, then named."""
         await self._reader.aclose()

@@ -21,6 +21,10 @@ class Reader(Protocol):
 
     async def restart(self) -> None: ...
 
+    async def release(self) -> None:
+        """End what was begun, and leave the source open for others."""
+        ...
+
     async def aclose(self) -> None: ...
 
 
@@ -68,6 +72,11 @@ class AsyncReader:
         once = self._iterator is self._source
         await self._close_iterator()
         self._iterator, self._exhausted = None, once
+
+    async def release(self) -> None:
+        if self._iterator is not self._source:
+            await self._close_iterator()
+            self._iterator = None
 
     async def aclose(self) -> None:
         await self._close_iterator()

@@ -49,10 +49,18 @@ class ThreadReader:
             self._exhausted = self._iterator is self._source
         self._iterator = None
 
+    async def release(self) -> None:
+        own = self._iterator if self._iterator is not self._source else None
+        await self._close(own)
+        self._iterator = None
+
     async def aclose(self) -> None:
+        await self._close(self._iterator, self._source)
+
+    async def _close(self, *targets: Any) -> None:
         with trio.move_on_after(CLOSE_DEADLINE, shield=True) as scope:
             await self._drop_reading()
-            for target in (self._iterator, self._source):
+            for target in targets:
                 if hasattr(target, "close") and not isinstance(target, DataIter):
                     await self._change(target.close)
         if scope.cancelled_caught:

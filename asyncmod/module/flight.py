@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import trio
 
-from asyncmod.io import as_async
+from asyncmod.io.adapter import SourceAdapter, as_async
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module.batches import Array
 from asyncmod.module.metrics import LARGE
@@ -75,11 +75,11 @@ def limit(num_batch: int | None) -> float:
 
 @asynccontextmanager
 async def reading(source: Any) -> AsyncIterator[BatchIterator]:
-    """Any iterator of batches behind the contract; what was made here is closed."""
+    """Any iterator of batches behind the contract; the source itself stays open."""
     batches = as_async(source)
     try:
         yield batches
     finally:
-        if batches is not source:
+        if isinstance(batches, SourceAdapter) and batches is not source:
             with trio.CancelScope(shield=True):
-                await batches.aclose()
+                await batches.release()

@@ -466,3 +466,45 @@ async def test_the_last_batch_may_be_smaller() -> None:
             np.testing.assert_allclose(
                 fitted[0][name], after[0][name], rtol=1e-5, atol=1e-6
             )
+
+
+class Closable:
+    """A synchronous source that can be closed, as a file can."""
+
+    provide_data = (DataDesc("data", (8, 5)),)
+    provide_label = (DataDesc("softmax_label", (8,)),)
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.left: list[int] = []
+
+    def __iter__(self) -> Iterator[DataBatch]:
+        try:
+            yield from sync_batches()
+        finally:
+            self.left.append(1)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_the_source_stays_open_and_what_was_begun_is_ended() -> None:
+    source = Closable()
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        await ready(module)
+        await module.score(source, "acc", num_batch=1)
+        assert source.left == [1]
+        await module.predict(source, num_batch=2)
+        assert source.left == [1, 1]
+    assert not source.closed
+
+
+async def test_a_generator_can_be_read_piece_by_piece() -> None:
+    source = sync_batches()
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        await ready(module)
+        for _ in range(3):
+            metric = mx.metric.create("acc")
+            await module.score(source, metric, num_batch=1, reset=False)
+            assert metric.num_inst == 8
+        assert await module.predict(source, reset=False) == []
