@@ -12,6 +12,7 @@ must wait for the command's end). A thorough test goes through both.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -33,9 +34,11 @@ class Gate(trio.abc.Instrument):
         self._hold_at: Event = "reached" if place == "queued" else "began"
         self._lock = threading.Condition()
         self._waiting: set[str] = set()  # threads at the gate
+        self._passed: deque[Command[Any]] = deque(maxlen=8)
         self._passes = 0  # how often the gate was opened
         self._busy: dict[str, int] = {}  # commands of each thread, running one included
         self._open = False
+        self._token = trio.lowlevel.current_trio_token()
 
     def __call__(self, event: Event, thread: str, command: Command[Any]) -> None:
         """Observe a device thread (see `Runtime.observe`)."""
@@ -43,12 +46,19 @@ class Gate(trio.abc.Instrument):
             if event == "queued":
                 self._busy[thread] = self._busy.get(thread, 0) + 1
                 self._wait_until_held(thread)
-            if event == self._hold_at and not self._open:
+            if event == self._hold_at and not self._may_pass(command):
                 opened = self._passes
                 self._waiting.add(thread)
                 self._lock.notify_all()
-                self._lock.wait_for(lambda: self._passes > opened or self._open)
+                # Trio may be asleep already: let it look once more for work to do.
+                self._token.run_sync_soon(lambda: None)
+                self._lock.wait_for(
+                    lambda: self._passes > opened or self._may_pass(command)
+                )
                 self._waiting.discard(thread)
+                # Its other threads must not be held, or this one might wait for them.
+                self._passed.append(command)
+                self._lock.notify_all()
             if event == "ended" or (event == "reached" and command.withdrawn):
                 self._busy[thread] -= 1
                 self._lock.notify_all()
@@ -65,6 +75,9 @@ class Gate(trio.abc.Instrument):
         with self._lock:
             self._open = True
             self._lock.notify_all()
+
+    def _may_pass(self, command: Command[Any]) -> bool:
+        return self._open or any(command is passed for passed in self._passed)
 
     def _wait_until_held(self, thread: str) -> None:
         """Let the Trio thread go on only when the device thread stands at the gate."""

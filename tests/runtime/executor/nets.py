@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import runtime.ops  # noqa: F401  (fills the table of operators)
+import tests.runtime.executor.fragile  # noqa: F401  (so does this)
+from runtime.actors import current_runtime, open_runtime
+from runtime.actors.actor import send
+from runtime.actors.command import Command
 from runtime.context import DeviceId
-from runtime.executor.group import GroupSpec, InputSpec, Updater
+from runtime.executor.group import ExecutorGroup, GroupSpec, InputSpec, Updater
 from runtime.graph import registry
 from runtime.graph.attributes import parse
 from runtime.graph.ir import Entry, Graph, Node
 
 Array = NDArray[Any]
+Arrays = dict[str, Array]
 
 
 def variable(name: str) -> Entry:
@@ -29,8 +37,15 @@ def apply(operator: str, name: str, *inputs: Entry, **attributes: Any) -> Entry:
     return Entry(Node(name, op, inputs, text, parsed))
 
 
-def mlp(*, hidden: int = 5, classes: int = 3, batch_norm: bool = False) -> Graph:
-    """Two dense layers under a softmax loss."""
+def mlp(
+    *,
+    hidden: int = 5,
+    classes: int = 3,
+    batch_norm: bool = False,
+    fragile: bool = False,
+    dropout: bool = False,
+) -> Graph:
+    """Two dense layers under a softmax loss, and what else a test asks for."""
     x = variable("data")
     x = dense("fc1", x, hidden)
     if batch_norm:
@@ -43,7 +58,11 @@ def mlp(*, hidden: int = 5, classes: int = 3, batch_norm: bool = False) -> Graph
             variable("bn_moving_mean"),
             variable("bn_moving_var"),
         )
-    x = apply("Activation", "relu", x, act_type="tanh")
+    x = apply("Activation", "tanh", x, act_type="tanh")
+    if fragile:
+        x = apply("_test_fragile", "fragile", x)
+    if dropout:
+        x = apply("Dropout", "dropout", x, p=0.5)
     x = dense("fc2", x, classes)
     return Graph((apply("SoftmaxOutput", "softmax", x, variable("softmax_label")),))
 
@@ -79,22 +98,23 @@ def mlp_spec(
     **options: Any,
 ) -> GroupSpec:
     """A group over `mlp`."""
-    batch_norm = options.pop("batch_norm", False)
-    graph = mlp(batch_norm=batch_norm)
+    parts = {"hidden", "batch_norm", "fragile", "dropout"} & options.keys()
+    graph = mlp(**{name: options.pop(name) for name in parts})
     inputs = ("data", "softmax_label")
-    parameters = [n.name for n in graph.arguments if n.name not in inputs]
+    gradients = {n.name: request for n in graph.arguments if n.name not in inputs}
+    gradients |= options.pop("gradients", {})
     return GroupSpec(
         graph,
         where,
         options.pop("workload", (1.0,) * len(where)),
         (InputSpec("data", (batch, features)),),
         (InputSpec("softmax_label", (batch,)),),
-        gradients={name: request for name in parameters},
+        gradients=gradients,
         **options,
     )
 
 
-def batch_of(spec: GroupSpec, seed: int = 0) -> dict[str, Array]:
+def batch_of(spec: GroupSpec, seed: int = 0) -> Arrays:
     """Random inputs for a group over `mlp`."""
     random = np.random.RandomState(seed)
     rows, features = spec.data[0].shape
@@ -102,6 +122,70 @@ def batch_of(spec: GroupSpec, seed: int = 0) -> dict[str, Array]:
         "data": random.randn(rows, features).astype(np.float32),
         "softmax_label": random.randint(0, 3, rows).astype(np.float32),
     }
+
+
+def first_values(group: ExecutorGroup, seed: int = 1) -> tuple[Arrays, Arrays]:
+    """Parameters and auxiliary states to begin with."""
+    random = np.random.RandomState(seed)
+    return (
+        {
+            name: (random.randn(*shape) * 0.5).astype(np.float32)
+            for name, shape in group.parameter_shapes.items()
+        },
+        {
+            name: np.full(shape, float(name.endswith("var")), np.float32)
+            for name, shape in group.auxiliary_shapes.items()
+        },
+    )
+
+
+@asynccontextmanager
+async def open_group(
+    spec: GroupSpec, shared: ExecutorGroup | None = None
+) -> AsyncIterator[ExecutorGroup]:
+    """A group with parameters, in the current runtime or in one of its own."""
+    async with AsyncExitStack() as stack:
+        runtime = current_runtime()
+        if runtime is None:
+            runtime = await stack.enter_async_context(open_runtime())
+        group = await ExecutorGroup.create(spec, runtime, shared)
+        try:
+            if shared is None:
+                await group.write_parameters(*first_values(group))
+            yield group
+        finally:
+            await group.aclose()
+
+
+async def snapshot(group: ExecutorGroup) -> Arrays:
+    """Everything that a step changes, by name."""
+    parameters, _ = await group.read_parameters()
+    values = dict(parameters)
+    for k, auxiliaries in enumerate(await group.read_device_auxiliaries()):
+        values |= {f"{name}@{k}": value for name, value in auxiliaries.items()}
+    return values
+
+
+def same(left: Arrays, right: Arrays) -> bool:
+    """Whether all arrays are equal bit by bit."""
+    return left.keys() == right.keys() and all(
+        left[name].tobytes() == right[name].tobytes() for name in left
+    )
+
+
+@contextmanager
+def held(group: ExecutorGroup) -> Iterator[None]:
+    """Hold all device threads of a group for the body of a `with`."""
+    gate = threading.Event()
+    crew = group._calls.crew
+    command: Command[Any] = Command(
+        "hold", [lambda: gate.wait(60)] * len(crew.actors), crew.names
+    )
+    send(command, crew.actors)
+    try:
+        yield
+    finally:
+        gate.set()
 
 
 class Sgd:

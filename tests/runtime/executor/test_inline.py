@@ -1,0 +1,179 @@
+"""Cheap steps of one device run on the Trio thread, and still behave."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+import trio
+
+from runtime.executor.group import ExecutorGroup
+from tests.runtime.executor.nets import (
+    Sgd,
+    batch_of,
+    devices,
+    held,
+    mlp_spec,
+    open_group,
+    same,
+    snapshot,
+)
+
+CPU = devices("cpu")
+
+
+@pytest.fixture(autouse=True)
+async def needs_native_kernels() -> None:
+    async with open_group(mlp_spec(CPU)) as group:
+        training = group._replicas[0].training
+        if training is None or not training.inline:
+            pytest.skip("the cpu device has no native kernels here")
+
+
+async def commands(group: ExecutorGroup) -> list[str]:
+    """Collects the labels of the commands that the device threads get."""
+    seen: list[str] = []
+    actor = group._calls.crew.actors[0]
+    actor.thread.observe = lambda event, name, command: (
+        seen.append(command.label) if event == "queued" else None
+    )
+    return seen
+
+
+async def test_a_cheap_step_sends_no_command() -> None:
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.prepare(sgd.updater)
+        await group.predict(batch_of(spec))  # compiles
+        seen = await commands(group)
+        await group.step(batch_of(spec), sgd.updater)
+        await group.forward(batch_of(spec), True)
+        await group.backward()
+        await group.outputs()
+        await group.predict(batch_of(spec))
+        await group.read_parameters()
+        await group.acquire_slot()
+        pending = group.dispatch_step(batch_of(spec), sgd.updater)
+        await pending.copied()
+        assert len(await pending.outputs()) == 1
+        assert await pending.settle()
+        assert seen == []
+
+
+async def test_it_can_be_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    results = []
+    for inline in ("1", "0"):
+        monkeypatch.setenv("ASYNCMOD_INLINE", inline)
+        spec = mlp_spec(CPU)
+        async with open_group(spec) as group:
+            sgd = Sgd(spec)
+            await group.prepare(sgd.updater)
+            seen = await commands(group)
+            for k in range(3):
+                await group.step(batch_of(spec, k), sgd.updater)
+            assert seen == ([] if inline == "1" else ["step"] * 3)
+            results.append(await snapshot(group))
+    assert same(*results)
+
+
+async def test_several_devices_with_little_work_need_no_threads_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    results = []
+    for inline in ("1", "0"):
+        monkeypatch.setenv("ASYNCMOD_INLINE", inline)
+        spec = mlp_spec(devices("cpu", "cpu"), batch=5)
+        async with open_group(spec) as group:
+            sgd = Sgd(spec)
+            await group.prepare(sgd.updater)
+            seen = await commands(group)
+            outputs = {}
+            for k in range(3):
+                await group.step(batch_of(spec, k), sgd.updater)
+                await group.acquire_slot()
+                pending = group.dispatch_step(batch_of(spec, k + 3), sgd.updater)
+                [outputs[f"out {k}"]] = await pending.outputs()
+            assert seen == ([] if inline == "1" else ["step"] * 6)
+            results.append(await snapshot(group) | outputs)
+    assert same(*results)
+
+
+async def test_what_is_queued_comes_first() -> None:
+    """A step that is called while the device has work waits in its queue."""
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.prepare(sgd.updater)
+        seen = await commands(group)
+        async with trio.open_nursery() as nursery:
+            with held(group):
+                nursery.start_soon(group.step, batch_of(spec), sgd.updater)
+                await trio.testing.wait_all_tasks_blocked()
+                assert seen == ["hold", "step"]
+        assert sgd.count == 1
+
+
+async def test_each_step_looks_for_a_cancellation() -> None:
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.step(batch_of(spec), sgd.updater)
+        before = await snapshot(group)
+        for _ in range(3):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await group.step(batch_of(spec), sgd.updater)
+            assert scope.cancelled_caught
+        assert sgd.count == 1
+        assert same(before, await snapshot(group))
+
+
+async def test_other_tasks_get_their_turn_once_per_millisecond() -> None:
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.prepare(sgd.updater)
+        batch = batch_of(spec)
+        longest, last, done = 0, 0, False
+
+        async def tick() -> None:
+            nonlocal last, longest
+            while not done:
+                longest = max(longest, steps - last)
+                last = steps
+                await trio.lowlevel.checkpoint()
+
+        steps = 0
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(tick)
+            begin = time.perf_counter()
+            while steps < 3000:
+                await group.step(batch, sgd.updater)
+                steps += 1
+            elapsed = time.perf_counter() - begin
+            done = True
+        # Between two ticks at most the steps that fit in a millisecond, or in a few
+        # if the machine is busy; without any yield it would be all of them.
+        assert longest < 3000 * 10e-3 / elapsed + 10
+
+
+async def test_an_inline_error_names_the_device_and_takes_back_the_count() -> None:
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.prepare(sgd.updater)
+        group._memory.torn = "torn by the test"
+        with pytest.raises(Exception, match="torn by the test") as caught:
+            await group.step(batch_of(spec), sgd.updater)
+        assert "on cpu(0)" in caught.value.__notes__
+        await group.acquire_slot()
+        pending = group.dispatch_step(batch_of(spec), sgd.updater)
+        with pytest.raises(Exception, match="torn by the test"):
+            await pending.wait()
+        assert not await pending.settle()
+        assert sgd.count == 0
+        group._memory.torn = None
+        await group.step(batch_of(spec), sgd.updater)
+    assert threading.current_thread() is threading.main_thread()
