@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import trio
 
 from asyncmod.errors import InputError, ShapeError
 from asyncmod.io.batch import DataDesc
-from asyncmod.module.batches import Array, Inputs, check_rows
+from asyncmod.module.batches import Array, Inputs, check_rows, read_batch
 from asyncmod.module.descriptions import batch_axis, with_shape
 from runtime.actors import Runtime
 from runtime.context import DeviceId
@@ -111,6 +112,7 @@ class Bound:
         data: The data inputs, in bound order.
         labels: The label inputs that are bound, in bound order.
         fed_labels: Those of them that the graph reads.
+        users: Calls that are about to use the group.
     """
 
     def __init__(
@@ -127,6 +129,7 @@ class Bound:
         self._needs_labels = bool(group.spec.labels)
         self._can_train = all(spec.name in bound for spec in group.spec.labels)
         self.labels = tuple(labels)
+        self.users = 0
         read = set(group.input_names)
         self.fed_labels = tuple(d for d in self.labels if d.name in read)
         self._data = [(d.name, d.shape, d.dtype) for d in self.data]
@@ -203,6 +206,7 @@ class Executors:
         self.current = first
         self._runtime = runtime
         self._others: list[Bound] = []
+        self._changing = trio.Lock()
 
     @classmethod
     async def create(
@@ -266,21 +270,80 @@ class Executors:
         self._others.append(bound)
         return bound
 
+    async def route(self, batch: Any, training: bool) -> tuple[Bound, dict[str, Array]]:
+        """The group for a batch, made if its shapes are new, and its inputs.
+
+        Raises:
+            InputError: the batch does not fit; nothing changed.
+        """
+        read = read_batch(batch, self.first.data, self.first.labels)
+        if training:
+            self._check_labels(read.labels)
+        found = self.find(read)
+        if found is None:
+            async with self._changing:
+                found = self.find(read)
+                if found is None:
+                    bound = await self._add(*self.describe(read))
+                    fed = bound.match(read)
+                    assert fed is not None, "a group fits what it was made for"
+                    return bound, fed
+        return found
+
     async def reshaped(
         self, data: Sequence[DataDesc], labels: Sequence[DataDesc]
     ) -> Bound:
-        """The group for these descriptions, made if it is not there."""
-        for bound in (self.current, self.first, *self._others):
-            if bound.data == tuple(data) and bound.labels == tuple(labels):
-                return bound
-        return await self.add(data, labels)
+        """The group for these descriptions, made if it is not there.
 
-    async def trim(self) -> None:
-        """Close the groups beyond the limit, oldest first; never the current one."""
-        while len(self._others) > LIMIT:
-            oldest = next(b for b in self._others if b is not self.current)
-            self._others.remove(oldest)
-            await oldest.group.aclose()
+        Raises:
+            InputError: the shapes do not fit the parameters.
+        """
+        async with self._changing:
+            for bound in (self.current, self.first, *self._others):
+                if bound.data == tuple(data) and bound.labels == tuple(labels):
+                    return bound
+            return await self._add(data, labels)
+
+    async def _add(self, data: Sequence[DataDesc], labels: Sequence[DataDesc]) -> Bound:
+        """Compile a group for new shapes; nothing changes if that fails."""
+        try:
+            spec = self.template.specify(data, labels)
+            self._check_parameters(spec)
+            group = await ExecutorGroup.create(
+                spec, self._runtime, shared=self.first.group
+            )
+        except ShapeError as error:
+            raise InputError(
+                f"{_listed(data)} does not fit what was bound, "
+                f"{_listed(self.first.data)}: {error}"
+            ) from error
+        bound = Bound(group, data, labels)
+        self._others.append(bound)
+        await self._trim(bound)
+        return bound
+
+    async def _trim(self, newest: Bound) -> None:
+        """Close the groups beyond the limit, the oldest unused ones first."""
+        kept = (newest, self.current)
+        unused = [b for b in self._others if b not in kept and not b.users]
+        for bound in unused[: max(len(self._others) - LIMIT, 0)]:
+            self._others.remove(bound)
+            await bound.group.aclose()
+
+    def _check_labels(self, given: Mapping[str, Any]) -> None:
+        """Training reads every label of the graph."""
+        bound = {description.name for description in self.first.labels}
+        for name in self.template.label_names:
+            if name not in bound:
+                raise InputError(
+                    f"training needs the label `{name}`, and the module is bound "
+                    "without it: `await mod.bind(data_shapes, label_shapes)`"
+                )
+            if name not in given:
+                raise InputError(
+                    f"training needs the label `{name}`, and the batch has none: give "
+                    "DataBatch(data=[...], label=[...])"
+                )
 
     def use(self, bound: Bound) -> None:
         """Make a group the current one."""

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
 from os import PathLike, fspath
 from pathlib import Path
 from types import TracebackType
@@ -21,7 +20,6 @@ import numpy as np
 import trio
 
 from asyncmod import random
-from asyncmod.context import Context, cpu
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -31,15 +29,10 @@ from asyncmod.errors import (
 )
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
-from asyncmod.module import (
-    bind_arguments,
-    gradient_requests,
-    optimizer_setup,
-    optimizer_states,
-    parameters,
-)
+from asyncmod.module import bind_arguments, gradient_requests, parameters
 from asyncmod.module.base import BaseModule, Parameters, face
-from asyncmod.module.batches import Array, as_array, read_batch
+from asyncmod.module.batches import Array, as_array
+from asyncmod.module.contexts import as_contexts, as_workload, listed
 from asyncmod.module.descriptions import (
     batch_size,
     check_described,
@@ -47,10 +40,10 @@ from asyncmod.module.descriptions import (
     parse_shapes,
 )
 from asyncmod.module.executors import Bound, Executors, Template
+from asyncmod.module.optimization import Optimization
 from asyncmod.module.scope import Scope
 from asyncmod.module.step import Step
 from asyncmod.optimizer import Optimizer
-from runtime.executor.group import Updater
 
 Path_ = str | PathLike[str]
 
@@ -107,8 +100,8 @@ class Module(BaseModule):
         if compression_params is not None:
             raise UnsupportedError("compression_params is not supported: leave it out")
         self._symbol = symbol
-        self._contexts = _contexts(context)
-        self._workload = _workload(work_load_list, len(self._contexts))
+        self._contexts = as_contexts(context)
+        self._workload = as_workload(work_load_list, len(self._contexts))
         self._data_names = list(data_names or ())
         self._label_names = list(label_names or ())
         self._state_names = list(state_names or ())
@@ -128,8 +121,8 @@ class Module(BaseModule):
         # Values that came before the module was bound, from a checkpoint.
         self._loaded: tuple[Mapping[str, Array], Mapping[str, Array]] | None = None
         self._loaded_states: Path | None = None
-        self._optimizer: Optimizer | None = None
-        self._updater: Updater | None = None
+        self._optimization: Optimization | None = None
+        self._seed: int | None = None
 
     # Scope
 
@@ -197,7 +190,7 @@ class Module(BaseModule):
     @property
     def optimizer(self) -> Optimizer | None:
         """The optimizer, once there is one."""
-        return self._optimizer
+        return self._optimization.optimizer if self._optimization else None
 
     # Binding
 
@@ -283,14 +276,16 @@ class Module(BaseModule):
                 for_training, inputs_need_grad, grad_req, [d.name for d in data]
             )
             executors = await Executors.create(template, runtime, data, labels, shared)
+            optimization = self._optimization
             try:
-                if shared is None:
-                    await self._carry_over(executors)
+                if shared is None and self.params_initialized:
+                    optimization = await self._carry_over(executors)
             except BaseException:
                 with trio.CancelScope(shield=True):
                     await executors.aclose()
                 raise
             old, self._executors = self._executors, executors
+            self._optimization = optimization
             self._forwarded = None
             self.binded = True
             self.for_training = for_training
@@ -311,6 +306,8 @@ class Module(BaseModule):
         grad_req: Any,
         data: Sequence[str],
     ) -> Template:
+        if self._seed is None:
+            self._seed = random.draw_seed()
         arguments = self._symbol.list_arguments()
         graph = self._symbol.graph
         layouts = [e.node.text.get("__layout__") for e in graph.outputs]
@@ -330,7 +327,7 @@ class Module(BaseModule):
                 inputs_need_grad=inputs_need_grad,
             ),
             for_training=for_training,
-            seed=random.draw_seed(),
+            seed=self._seed,
             output_axes=tuple(DataDesc.get_batch_axis(layout) for layout in layouts),
             in_flight=self.in_flight_limit,
         )
@@ -350,33 +347,32 @@ class Module(BaseModule):
             )
         if shared_module._contexts != self._contexts:
             raise ArgumentError(
-                f"`shared_module` runs on {_listed(shared_module._contexts)} and this "
-                f"module on {_listed(self._contexts)}; shared parameters need the same "
+                f"`shared_module` runs on {listed(shared_module._contexts)} and this "
+                f"module on {listed(self._contexts)}; shared parameters need the same "
                 "contexts"
             )
         return shared_module._bound("bind").first.group
 
-    async def _carry_over(self, executors: Executors) -> None:
+    async def _carry_over(self, executors: Executors) -> Optimization | None:
         """Copy values into new executors: from a checkpoint, or from the old ones."""
-        if not self.params_initialized:
-            return
-        group = executors.first.group
+        new = executors.first.group
         if self._loaded is not None:
-            arguments, auxiliaries = self._loaded
-            write = partial(
-                parameters.first_values, initializer=None, allow_missing=True
+            slots = self._slots(executors)
+            for slot, given in zip(slots, self._loaded, strict=True):
+                parameters.check_extra(given, slot.shapes)
+            await new.write_parameters(
+                *(
+                    parameters.first_values(slot, given, None, allow_missing=False)
+                    for slot, given in zip(slots, self._loaded, strict=True)
+                )
             )
-            await group.write_parameters(
-                write(self._slots(executors, "arg"), arguments),
-                write(self._slots(executors, "aux"), auxiliaries),
-            )
-            return
-        old = self._bound("bind").first.group
-        await group.write_parameters(*await old.read_parameters())
-        if self._updater is not None and self._updater.rule is not None:
-            states = await old.read_updater_states(self._updater)
-            await group.prepare(self._updater)
-            await group.write_updater_states(self._updater, states)
+            return None
+        old = self._bound("bind")
+        await new.write_parameters(*await old.first.group.read_parameters())
+        new.training_forwards = old.first.group.training_forwards
+        if self._optimization is None:
+            return None
+        return await self._optimization.moved(old, executors)
 
     async def reshape(self, data_shapes: Any, label_shapes: Any = None) -> None:
         """Use other input shapes from now on; parameters and optimizer stay.
@@ -394,7 +390,6 @@ class Module(BaseModule):
         async with self._changing:
             executors = self._bound("reshape")
             executors.use(await executors.reshaped(data, labels))
-            await executors.trim()
 
     # Parameters
 
@@ -473,8 +468,7 @@ class Module(BaseModule):
                 )
                 return
             executors = self._bound("init_params")
-            arguments = self._slots(executors, "arg")
-            auxiliaries = self._slots(executors, "aux")
+            arguments, auxiliaries = self._slots(executors)
             if not allow_extra:
                 parameters.check_extra(arg_params, arguments.shapes)
                 parameters.check_extra(aux_params, auxiliaries.shapes)
@@ -493,15 +487,17 @@ class Module(BaseModule):
             await executors.first.group.write_parameters(*values)
             self.params_initialized = True
 
-    def _slots(self, executors: Executors, kind: str) -> parameters.Slots:
+    def _slots(self, executors: Executors) -> tuple[parameters.Slots, parameters.Slots]:
+        """What needs values: parameters and auxiliary states."""
         group = executors.first.group
         attributes = self._symbol.attr_dict()
-        if kind == "arg":
-            return parameters.Slots(
+        return (
+            parameters.Slots(
                 group.parameter_shapes, group.parameter_dtypes, attributes
-            )
-        return parameters.Slots(
-            group.auxiliary_shapes, group.auxiliary_dtypes, attributes
+            ),
+            parameters.Slots(
+                group.auxiliary_shapes, group.auxiliary_dtypes, attributes
+            ),
         )
 
     async def get_params(self) -> tuple[Parameters, Parameters]:
@@ -642,44 +638,22 @@ class Module(BaseModule):
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
             executors = self._bound("init_optimizer")
-            group = executors.first.group
-            optimizer_setup.check_kvstore(kvstore)
-            sizes = {
-                name: int(np.prod(shape))
-                for name, shape in group.parameter_shapes.items()
-            }
-            idx2name = optimizer_setup.index_names(
-                kvstore, self._param_names, sizes, len(self._contexts)
-            )
-            made = optimizer_setup.make_optimizer(
+            old = self._optimization
+            self._optimization = await Optimization.install(
+                executors,
+                self._symbol,
+                self._param_names,
+                kvstore,
                 optimizer,
                 optimizer_params,
-                self._symbol,
-                idx2name,
-                batch_size([*executors.current.data, *executors.current.labels]),
             )
-            updater = self._make_updater(made, idx2name, executors)
-            if self.for_training:
-                await group.prepare(updater)
-            if self._updater is not None:
-                await group.forget(self._updater)
-            self._optimizer, self._updater = made, updater
             self.optimizer_initialized = True
+            if old is not None:
+                with trio.CancelScope(shield=True):
+                    await executors.first.group.forget(old.updater)
         if self._loaded_states is not None:
             await self.load_optimizer_states(self._loaded_states)
             self._loaded_states = None
-
-    def _make_updater(
-        self, optimizer: Optimizer, idx2name: Mapping[int, str], executors: Executors
-    ) -> Updater:
-        gradients = executors.template.gradients
-        indexes: dict[str, int] = {}
-        for index, name in idx2name.items():
-            if gradients[name] != "null":
-                indexes.setdefault(name, index)
-        dtypes = executors.first.group.parameter_dtypes
-        all_float32 = all(dtypes[name] != "float16" for name in indexes)
-        return optimizer_setup.make_updater(optimizer, indexes, all_float32)
 
     def borrow_optimizer(self, shared_module: Module) -> None:
         """Use the optimizer of another module that shares its parameters.
@@ -692,8 +666,7 @@ class Module(BaseModule):
                 "`borrow_optimizer` needs a module with an optimizer: "
                 "`await shared.init_optimizer()` first"
             )
-        self._optimizer = shared_module._optimizer
-        self._updater = shared_module._updater
+        self._optimization = shared_module._optimization
         self.optimizer_initialized = True
 
     async def save_optimizer_states(self, fname: Path_) -> None:
@@ -703,16 +676,8 @@ class Module(BaseModule):
             ModuleStateError: there is no optimizer.
             OSError: the file cannot be written.
         """
-        optimizer, updater = self._need_optimizer("save_optimizer_states")
-        group = self._bound("save_optimizer_states").first.group
-        states = await group.read_updater_states(updater)
-
-        def write() -> None:
-            partial_path = Path(f"{fspath(fname)}.partial")
-            partial_path.write_bytes(optimizer_states.dumps(optimizer, states))
-            partial_path.replace(fname)
-
-        await trio.to_thread.run_sync(write)
+        optimization = self._need_optimizer("save_optimizer_states")
+        await optimization.save(self._bound("save_optimizer_states"), fname)
 
     async def load_optimizer_states(self, fname: Path_) -> None:
         """Set the optimizer's counts and states from such a file.
@@ -722,12 +687,8 @@ class Module(BaseModule):
             OptimizerStatesError: the file is not of this format.
             OSError: it cannot be read.
         """
-        optimizer, updater = self._need_optimizer("load_optimizer_states")
-        group = self._bound("load_optimizer_states").first.group
-        data = await trio.to_thread.run_sync(Path(fname).read_bytes)
-        states = await trio.to_thread.run_sync(optimizer_states.loads, data, optimizer)
-        await group.prepare(updater)
-        await group.write_updater_states(updater, states)
+        optimization = self._need_optimizer("load_optimizer_states")
+        await optimization.load(self._bound("load_optimizer_states"), fname)
 
     # Computation
 
@@ -745,8 +706,14 @@ class Module(BaseModule):
         """
         self._need_params("forward")
         training = self.for_training if is_train is None else is_train
+        if training:
+            self._need_training("forward(is_train=True)")
         bound, inputs = await self._route(data_batch, training)
-        await bound.group.forward(inputs, training)
+        bound.users += 1
+        try:
+            await bound.group.forward(inputs, training)
+        finally:
+            bound.users -= 1
         self._ran(bound, training)
 
     async def backward(self, out_grads: Any = None) -> None:
@@ -779,7 +746,7 @@ class Module(BaseModule):
         Raises:
             ModuleStateError: there is no optimizer.
         """
-        _, updater = self._need_optimizer("update")
+        updater = self._need_optimizer("update").updater
         self._need_training("update")
         bound = self._forwarded or self._bound("update").current
         await bound.group.update(updater)
@@ -794,16 +761,20 @@ class Module(BaseModule):
             ModuleStateError: not bound for training, or without optimizer.
             InputError: the batch does not fit; nothing was run.
         """
-        executors, updater = self._executors, self._updater
-        if executors is None or updater is None or not self.for_training:
-            _, updater = self._need_optimizer("step")
+        executors, optimization = self._executors, self._optimization
+        if executors is None or optimization is None or not self.for_training:
+            optimization = self._need_optimizer("step")
             self._need_training("step")
             executors = self._bound("step")
         bound = executors.current
         inputs = bound.match_batch(data_batch, True)
         if inputs is None:
             bound, inputs = await self._route(data_batch, True)
-        await bound.group.step(inputs, updater)
+        bound.users += 1
+        try:
+            await bound.group.step(inputs, optimization.updater)
+        finally:
+            bound.users -= 1
         self._forwarded, self._forwarded_in_training = bound, True
         if bound is not executors.current:
             executors.use(bound)
@@ -897,10 +868,14 @@ class Module(BaseModule):
     # For the loops
 
     async def _dispatch_step(self, batch: Any) -> Step:
-        _, updater = self._need_optimizer("fit")
+        updater = self._need_optimizer("fit").updater
         self._need_training("fit")
         bound, inputs = await self._route(batch, True)
-        await bound.group.acquire_slot()
+        bound.users += 1
+        try:
+            await bound.group.acquire_slot()
+        finally:
+            bound.users -= 1
         pending = bound.group.dispatch_step(inputs, updater)
         self._ran(bound, True)
         return pending
@@ -928,41 +903,12 @@ class Module(BaseModule):
     async def _route(
         self, batch: Any, training: bool
     ) -> tuple[Bound, dict[str, Array]]:
-        """The executors for a batch, made if its shapes are new, and their inputs."""
+        """The executors for a batch, and its inputs."""
         executors = self._bound("forward")
         inputs = executors.current.match_batch(batch, training)
         if inputs is not None:
             return executors.current, inputs
-        read = read_batch(batch, executors.first.data, executors.first.labels)
-        if training:
-            self._check_labels(executors, read.labels)
-        found = executors.find(read)
-        if found is not None:
-            return found
-        async with self._changing:
-            executors = self._bound("forward")
-            found = executors.find(read)
-            if found is not None:
-                return found
-            bound = await executors.add(*executors.describe(read))
-            await executors.trim()
-        fed = bound.match(read)
-        assert fed is not None, "a group fits the batch that it was made for"
-        return bound, fed
-
-    def _check_labels(self, executors: Executors, given: Mapping[str, Any]) -> None:
-        bound = {description.name for description in executors.first.labels}
-        for name in executors.template.label_names:
-            if name not in bound:
-                raise InputError(
-                    f"training needs the label `{name}`, and the module is bound "
-                    "without it: `await mod.bind(data_shapes, label_shapes)`"
-                )
-            if name not in given:
-                raise InputError(
-                    f"training needs the label `{name}`, and the batch has none: give "
-                    "DataBatch(data=[...], label=[...])"
-                )
+        return await executors.route(batch, training)
 
     def _ran(self, bound: Bound, training: bool) -> None:
         self._forwarded, self._forwarded_in_training = bound, training
@@ -1010,50 +956,10 @@ class Module(BaseModule):
             )
         return self._forwarded
 
-    def _need_optimizer(self, call: str) -> tuple[Optimizer, Updater]:
+    def _need_optimizer(self, call: str) -> Optimization:
         self._need_params(call)
-        if self._optimizer is None or self._updater is None:
+        if self._optimization is None:
             raise ModuleStateError(
                 f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
             )
-        return self._optimizer, self._updater
-
-
-def _contexts(context: Any) -> tuple[Context, ...]:
-    if context is None:
-        context = cpu()
-    contexts = tuple(context) if isinstance(context, list | tuple) else (context,)
-    for item in contexts:
-        if not isinstance(item, Context):
-            raise ArgumentTypeError(
-                "`context` must be a context such as mx.cpu(0), or a list of them, not "
-                f"{item!r}"
-            )
-        if contexts.count(item) > 1:
-            raise ArgumentError(
-                f"`context` names {item} twice; each device can take one share of the "
-                "batch: give its share in work_load_list"
-            )
-    if not contexts:
-        raise ArgumentError("`context` is empty: give at least mx.cpu(0)")
-    return contexts
-
-
-def _workload(work_load_list: Sequence[float] | None, count: int) -> tuple[float, ...]:
-    if work_load_list is None:
-        return (1.0,) * count
-    workload = tuple(float(share) for share in work_load_list)
-    if len(workload) != count:
-        raise ArgumentError(
-            f"`work_load_list` has {len(workload)} entries for {count} contexts"
-        )
-    if not all(share >= 0 for share in workload) or sum(workload) <= 0:
-        raise ArgumentError(
-            f"`work_load_list` is {list(workload)}; shares must not be negative, and "
-            "not all zero"
-        )
-    return workload
-
-
-def _listed(contexts: Sequence[Context]) -> str:
-    return ", ".join(str(context) for context in contexts)
+        return self._optimization

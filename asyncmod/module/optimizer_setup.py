@@ -128,18 +128,18 @@ def _settings(optimizer_params: Any) -> dict[str, Any]:
 
 
 def make_updater(
-    optimizer: Optimizer, indexes: Mapping[str, int], all_float32: bool
+    optimizer: Optimizer, indexes: Mapping[str, int], has_float16: bool
 ) -> Updater:
     """What the executors are told about an optimizer.
 
     Args:
         optimizer: The optimizer.
         indexes: Its index of each parameter that is updated.
-        all_float32: Whether every such parameter is float32, so that no master copies
-            are needed.
+        has_float16: Whether one of these is float16; `multi_precision` then needs
+            float32 copies, which the fused rules do not have.
     """
     rows = tuple(indexes.values())
-    if optimizer.rule is None or (optimizer.multi_precision and not all_float32):
+    if optimizer.rule is None or (optimizer.multi_precision and has_float16):
 
         def function(row: int, weight: Any, gradient: Any, state: Any) -> None:
             optimizer.update_multi_precision(rows[row], weight, gradient, state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgpack
@@ -12,50 +12,63 @@ from numpy.typing import NDArray
 from asyncmod.optimizer import Optimizer, OptimizerStatesError
 
 Array = NDArray[Any]
-States = Mapping[str, Mapping[str, Array]]
-
 FORMAT = "asyncmod optimizer states"
 VERSION = 1
 
 
-def dumps(optimizer: Optimizer, states: States) -> bytes:
-    """Counts and scheduler of an optimizer, with its state arrays.
+@dataclass(frozen=True)
+class Content:
+    """What a file of optimizer states holds.
 
-    Args:
-        optimizer: Its class, counts and learning rate are kept.
+    Attributes:
+        name: The optimizer's class, in lower case.
+        settings: Its counts, learning rate and scheduler, as plain data.
         states: State name to parameter name to array.
     """
+
+    name: str
+    settings: dict[str, Any]
+    states: dict[str, dict[str, Array]]
+
+
+def collect(optimizer: Optimizer, states: dict[str, dict[str, Array]]) -> Content:
+    """What there is to save now."""
+    return Content(type(optimizer).__name__.lower(), optimizer.get_state(), states)
+
+
+def dumps(content: Content) -> bytes:
+    """Content as bytes."""
     packed: bytes = msgpack.packb(
         {
             "format": FORMAT,
             "version": VERSION,
-            "name": type(optimizer).__name__.lower(),
-            "optimizer": optimizer.get_state(),
+            "name": content.name,
+            "optimizer": content.settings,
             "states": {
                 state: {name: _encode(array) for name, array in arrays.items()}
-                for state, arrays in states.items()
+                for state, arrays in content.states.items()
             },
         }
     )
     return packed
 
 
-def loads(data: bytes, optimizer: Optimizer) -> dict[str, dict[str, Array]]:
-    """Put an optimizer back to what `dumps` saw and return its state arrays.
+def loads(data: bytes, optimizer: Optimizer) -> Content:
+    """Content from bytes, for this optimizer; it is not touched.
 
     Raises:
         OptimizerStatesError: the bytes are not of this format, or of another kind of
-            optimizer; nothing was changed.
+            optimizer.
     """
     try:
-        content = msgpack.unpackb(data)
-        if content["format"] != FORMAT or content["version"] != VERSION:
-            raise ValueError(f"format {content['format']!r} {content['version']!r}")
+        read = msgpack.unpackb(data)
+        if read["format"] != FORMAT or read["version"] != VERSION:
+            raise ValueError(f"format {read['format']!r} {read['version']!r}")
         states = {
             str(state): {str(name): _decode(array) for name, array in arrays.items()}
-            for state, arrays in content["states"].items()
+            for state, arrays in read["states"].items()
         }
-        kind, settings = content["name"], content["optimizer"]
+        content = Content(str(read["name"]), dict(read["optimizer"]), states)
     except (
         ValueError,
         KeyError,
@@ -67,13 +80,13 @@ def loads(data: bytes, optimizer: Optimizer) -> dict[str, dict[str, Array]]:
             "this file holds no optimizer states of asyncmod (MXNet's `.states` are "
             f"pickles and are not read): {error}"
         ) from error
-    if kind != type(optimizer).__name__.lower():
+    kind = type(optimizer).__name__.lower()
+    if content.name != kind:
         raise OptimizerStatesError(
-            f"the file holds states of the optimizer {kind!r}, and the module uses "
-            f"{type(optimizer).__name__.lower()!r}: init_optimizer with {kind!r} first"
+            f"the file holds states of the optimizer {content.name!r}, and the module "
+            f"uses {kind!r}: init_optimizer with {content.name!r} first"
         )
-    optimizer.set_state(settings)
-    return states
+    return content
 
 
 def _encode(array: Array) -> dict[str, Any]:

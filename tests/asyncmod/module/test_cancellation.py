@@ -38,8 +38,8 @@ async def state_of(module: mx.Module) -> State:
     """Parameters, auxiliary states and momentum: all that a step changes."""
     arguments, auxiliaries = await module.get_params()
     group = module._bound("test").first.group
-    assert module._updater is not None
-    states = await group.read_updater_states(module._updater)
+    assert module._optimization is not None
+    states = await group.read_updater_states(module._optimization.updater)
     momentum = {f"m {n}": v for n, v in states.get("momentum", {}).items()}
     return {**arguments, **auxiliaries, **momentum}
 
