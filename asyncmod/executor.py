@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import numpy as np
 import trio
 
 from asyncmod import random
@@ -46,7 +47,7 @@ async def bind(
     Args:
         symbol: The graph.
         args: Value of every argument, by name or in the order of `list_arguments()`;
-            they fix shapes and dtypes.
+            they fix shapes and dtypes. Lists become float32.
         aux: Values of auxiliary states, likewise; zero unless given.
         grad_req: "write", "add" or "null" for all arguments, or a dict by name, in
             which what is missing is "null".
@@ -218,7 +219,13 @@ def _by_name(
             f"`{kind}` lacks {missing or 'nothing'} and has {extra or 'nothing'} too "
             f"many; the symbol has: {', '.join(names)}"
         )
-    return {name: as_array(name, named[name]) for name in names}
+    return {name: _first_value(name, named[name]) for name in names}
+
+
+def _first_value(name: str, value: Any) -> Array:
+    array = as_array(name, value)
+    # As mx.nd.array: what has no dtype of its own becomes float32.
+    return array if hasattr(value, "dtype") else array.astype(np.float32)
 
 
 def _requests(

@@ -420,3 +420,49 @@ async def test_outputs_stay_until_the_next_forward() -> None:
         assert same(await module.get_outputs(), before)
         await module.forward(batch(8, 2), is_train=False)
         assert not same(await module.get_outputs(), before)
+
+
+async def test_momentum_survives_a_rebind_for_inference() -> None:
+    results = []
+    for detour in (False, True):
+        async with mx.Module(mlp(), context=mx.cpu(0)) as module:
+            await ready(module, **SETTINGS)
+            await module.step(batch(8, 0))
+            if detour:
+                await module.bind(DATA, LABEL, for_training=False, force_rebind=True)
+                await module.forward(batch())
+                with pytest.raises(AssertionError, match="bound for training"):
+                    await module.forward(batch(), is_train=True)
+                await module.bind(DATA, LABEL, grad_req="add", force_rebind=True)
+                await module.bind(DATA, LABEL, force_rebind=True)
+            await module.step(batch(8, 1))
+            results.append(await module.get_params())
+    assert same(results[0], results[1])
+
+
+async def test_random_numbers_go_on_over_shapes_and_rebinds() -> None:
+    """The same forward count and seed give the same dropout, whatever came between."""
+
+    def net() -> mx.symbol.Symbol:
+        return mx.sym.Dropout(mx.sym.Variable("data"), p=0.5)
+
+    def ones(count: int) -> DataBatch:
+        return DataBatch([np.ones((count, 50), np.float32)])
+
+    seen = []
+    for detour in (False, True):
+        mx.seed(3)
+        async with mx.Module(net(), label_names=None, context=TWO) as module:
+            await module.bind([("data", (8, 50))])
+            await module.init_params()
+            outputs = []
+            for turn in range(4):
+                await module.forward(ones(4 if turn == 1 else 8), is_train=True)
+                outputs += await module.get_outputs()
+                if detour and turn == 2:
+                    await module.predict(ones(3))
+                    await module.bind([("data", (8, 50))], force_rebind=True)
+            seen.append(outputs)
+            assert not same(outputs[0], outputs[2])
+            assert not same(outputs[2], outputs[3])
+    assert same(seen[0], seen[1])
