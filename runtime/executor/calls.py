@@ -1,8 +1,8 @@
 """Where a call of a group runs: on the device threads, or here if that is cheaper.
 
-A trip to a device thread and back costs some 60 us. One device whose plan is shorter
-than that is run on the Trio thread, as long as its own thread has nothing to do; then
-the call looks for a cancellation, and other tasks get their turn once per millisecond.
+A trip to a device thread and back costs some 60 us. Work that is shorter than that is
+run on the Trio thread, as long as the devices' threads have nothing to do; then the
+call looks for a cancellation, and other tasks get their turn once per millisecond.
 """
 
 from __future__ import annotations
@@ -35,14 +35,12 @@ class Calls:
         self.crew = crew
         self.closed = False
         self._runtime = runtime
-        self._actor = crew.actors[0]
-        wanted = os.environ.get("ASYNCMOD_INLINE", "1") != "0"
-        self._alone = wanted and len(crew.actors) == 1
+        self._wanted = os.environ.get("ASYNCMOD_INLINE", "1") != "0"
 
     @property
     def can_inline(self) -> bool:
         """Whether work may run on the Trio thread now."""
-        return self._alone and self._actor.idle
+        return self._wanted and all(actor.idle for actor in self.crew.actors)
 
     def check_open(self) -> None:
         """Raise ClosedError if the group or its runtime was closed."""
@@ -71,10 +69,10 @@ class Calls:
             cheap: Whether one device's job may run on the Trio thread.
         """
         self.check_open()
-        if cheap and self._alone:
+        if cheap and len(jobs) == 1:
             await self.breathe()
             self.check_open()
-            if self._actor.idle:
+            if self.can_inline:
                 try:
                     return [jobs[0]()]
                 except BaseException as error:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -72,7 +72,7 @@ class Update:
 
     Attributes:
         updater: The updater.
-        inline: Whether one device can run it on the Trio thread.
+        inline: Whether it may run on the Trio thread.
     """
 
     def __init__(
@@ -106,8 +106,9 @@ class Update:
                 jobs = [partial(free, [p]) for p in update._programs]
                 await shielded("free", crew, jobs)
                 raise
-        program = update._programs[0]
-        update.inline = program is not None and program.inline
+        update.inline = not update._crosses and all(
+            program is not None and program.inline for program in update._programs
+        )
         # Another task may have been faster.
         won = memory.updates.setdefault(updater, update)
         if won is not update:
@@ -196,17 +197,22 @@ class Update:
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
 
-    def run_alone(
+    def run_here(
         self,
-        replica: Replica,
+        replicas: Sequence[Replica],
         hyper: NDArray[np.float64] | None,
         inputs: Mapping[str, Array],
     ) -> None:
-        """The same for one device that updates by a rule: no barriers, little else."""
+        """All devices' shares of a step, one after another, on the Trio thread.
+
+        Only for an update that is `inline`; needs no barriers.
+        """
         self._check()
-        replica.compute(inputs)
-        self._write_hyper(0, hyper)
-        self._apply(replica, True)
+        for replica in replicas:
+            replica.compute(inputs)
+        for replica in replicas:
+            self._write_hyper(replica.index, hyper)
+            self._apply(replica, True)
 
     def read_states(self) -> dict[str, dict[str, Array]]:
         """The rule's states by state name and parameter, from the first device."""

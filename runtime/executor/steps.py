@@ -27,6 +27,9 @@ from runtime.executor.updater import Updater, nothing
 
 Array = NDArray[Any]
 
+# All devices' work in one step must be shorter than a trip to their threads.
+_INLINE_MICROSECONDS = 50.0
+
 
 class Steps:
     """What `ExecutorGroup` knows of updaters; inputs are checked already."""
@@ -39,8 +42,10 @@ class Steps:
         self._for_training = spec.for_training
         self._fixed_ones = fixed_ones(spec.graph)
         self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
-        training = binding.replicas[0].training
-        self._inline = training is not None and training.inline
+        programs = [replica.training for replica in binding.replicas]
+        costs = [p.plan.cost(*p.plan.sections) for p in programs if p is not None]
+        inline = all(p.inline for p in programs if p is not None)
+        self._inline = bool(costs) and inline and sum(costs) < _INLINE_MICROSECONDS
 
     async def prepared(self, updater: Updater) -> Update:
         """What is compiled for an updater, compiled by the first call."""
@@ -129,10 +134,10 @@ class Steps:
         self._calls.check_open()
         hyper = update.next_hyper()
         try:
-            update.run_alone(self._replicas[0], hyper, inputs)
+            update.run_here(self._replicas, hyper, inputs)
         except BaseException as error:
             update.updater.revert()
-            error.add_note(f"on {self._calls.crew.names[0]}")
+            error.add_note(f"on {', '.join(self._calls.crew.names)}")
             raise
 
     def _dispatch_here(
@@ -144,8 +149,9 @@ class Steps:
         try:
             self._step_here(inputs, update)
             if outputs:
-                merged = []
-                self._outputs.fill(0, merged, self._replicas[0].output)
+                merged = self._outputs.allocate()
+                for replica in self._replicas:
+                    self._outputs.fill(replica.index, merged, replica.output)
         except BaseException as error:
             failure = error
         pending = Pending(self._calls.breathe, outputs=merged, error=failure)
