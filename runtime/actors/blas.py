@@ -1,7 +1,7 @@
 """BLAS threads: one per call while any runtime is open.
 
 The number is a property of the process, and a threaded BLAS collapses when a core is
-busy; devices bring their own threads. Needs `threadpoolctl`, else nothing changes.
+busy; devices bring their own threads.
 """
 
 from __future__ import annotations
@@ -35,10 +35,7 @@ def single_threaded_blas() -> Iterator[None]:
 
 
 def _limit_blas() -> Any:
-    try:
-        from threadpoolctl import (  # type: ignore[import-untyped, unused-ignore]
-            threadpool_limits,
-        )
-    except ImportError:
-        return None
+    # Looks through the process's libraries, so it is loaded when it is needed.
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     return threadpool_limits(limits=1, user_api="blas")

@@ -60,7 +60,7 @@ class Library:
         return found
 
 
-OURS = Library("asyncmod", "ours.py")
+OURS = Library("asyncmod", "ours.py", variants=("single", "pipelined"))
 PEERS = {
     library.name: library
     for library in (

@@ -1,4 +1,8 @@
-"""asyncmod: one step through the public, awaitable interface."""
+"""asyncmod: one step through the public, awaitable interface.
+
+Variant `single` awaits every step, as a hand-written loop does; `pipelined` goes
+through `fit` or `iter_predict`, which keep two steps in flight.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,32 @@ from measurement import Clock, Options, read_options, report
 from workloads import LEARNING_RATE, MOMENTUM, WORKLOADS, symbol
 
 import asyncmod as mx
+
+
+class SameBatch:
+    """An iterator that gives one batch over and over, for as long as a clock runs."""
+
+    def __init__(self, batch: mx.io.DataBatch, mod: mx.Module, clock: Clock) -> None:
+        self.batch_size = len(batch.data[0])
+        self.provide_data = mod.data_shapes
+        self.provide_label = mod.label_shapes
+        self._batch = batch
+        self._turns = iter(clock)
+        self._left = 0
+
+    def __aiter__(self) -> SameBatch:
+        return self
+
+    async def __anext__(self) -> mx.io.DataBatch:
+        if self._left == 0:
+            self._left = next(self._turns, 0)
+            if self._left == 0:
+                raise StopAsyncIteration
+        self._left -= 1
+        return self._batch
+
+    async def reset(self) -> None:
+        """There is no beginning to go back to."""
 
 
 async def main(options: Options) -> None:
@@ -35,13 +65,31 @@ async def main(options: Options) -> None:
                 },
             )
         clock = Clock(options.seconds)
-        for steps in clock:
-            for _ in range(steps):
-                if options.training:
-                    await mod.step(batch)
-                else:
-                    await mod.forward(batch, is_train=False)
+        if options.variant == "single":
+            await one_by_one(mod, batch, clock, options.training)
+        else:
+            await pipelined(mod, SameBatch(batch, mod, clock), options.training)
     report("asyncmod", version("asyncmod"), options, clock)
+
+
+async def one_by_one(
+    mod: mx.Module, batch: mx.io.DataBatch, clock: Clock, training: bool
+) -> None:
+    for steps in clock:
+        for _ in range(steps):
+            if training:
+                await mod.step(batch)
+            else:
+                await mod.forward(batch, is_train=False)
+
+
+async def pipelined(mod: mx.Module, batches: SameBatch, training: bool) -> None:
+    if training:
+        nothing = mx.metric.CompositeEvalMetric()  # the peers compute no metric
+        await mod.fit(batches, num_epoch=1, eval_metric=nothing)
+        return
+    async for _ in mod.iter_predict(batches, reset=False):
+        pass
 
 
 if __name__ == "__main__":
