@@ -60,7 +60,7 @@ def first_values(
     for name in sorted(slots.shapes):
         shape, dtype = slots.shapes[name], slots.dtypes[name]
         if given is not None and name in given:
-            values[name] = as_parameter(name, given[name], shape, dtype)
+            values[name] = as_parameter(name, given[name], shape)
             continue
         if given is not None:
             if not allow_missing:
@@ -81,8 +81,8 @@ def first_values(
     return values
 
 
-def as_parameter(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> Array:
-    """A given value as an array of the parameter's dtype; no copy if it is one.
+def as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Array:
+    """A given value as an array; devices cast it to the parameter's dtype.
 
     Raises:
         ArgumentError: its shape differs, or it holds no numbers.
@@ -100,7 +100,7 @@ def as_parameter(name: str, value: Any, shape: tuple[int, ...], dtype: str) -> A
             f"the value given for parameter `{name}` has shape {array.shape}; the "
             f"symbol needs {shape}"
         )
-    return array.astype(dtype, copy=False)
+    return array
 
 
 def check_extra(given: Mapping[str, Any] | None, known: Mapping[str, Any]) -> None:

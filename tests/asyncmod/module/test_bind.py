@@ -154,6 +154,8 @@ async def test_force_rebind_keeps_updates_and_optimizer(context: Any) -> None:
         assert same(await module.get_params(), before)
         assert module.optimizer is optimizer
         assert module.data_shapes == [("data", (4, 5))]
+        with pytest.raises(AssertionError, match="needs a forward"):
+            await module.get_outputs()
         await module.step(batch(8, 1))
         rebound = await module.get_params()
     async with mx.Module(mlp(), context=context) as module:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import trio
 
 import asyncmod as mx
 from asyncmod.io import DataBatch, NDArrayIter
+from runtime.executor.group import ExecutorGroup
 from tests.asyncmod.module.nets import (
     Array,
     aux_values,
@@ -44,12 +46,38 @@ async def state_of(module: mx.Module) -> State:
     return {**arguments, **auxiliaries, **momentum}
 
 
+class Watched(mx.Module):
+    """A module whose dispatched steps can be looked at."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.dispatched: list[Any] = []
+
+    async def _dispatch_step(self, batch: Any) -> Any:
+        self.dispatched.append(await super()._dispatch_step(batch))
+        return self.dispatched[-1]
+
+    async def _dispatch_predict(self, batch: Any) -> Any:
+        self.dispatched.append(await super()._dispatch_predict(batch))
+        return self.dispatched[-1]
+
+    @contextmanager
+    def nothing_under_way_after(self) -> Iterator[None]:
+        """However the block ends, every step has ended or was withdrawn."""
+        try:
+            yield
+        finally:
+            while self.dispatched:
+                command = self.dispatched.pop()._command
+                assert command is None or command.finished or command.withdrawn
+
+
 class Trained:
     """A module that always sees the same batch, and its states step by step."""
 
     def __init__(self, where: str, batch_norm: bool = False) -> None:
         net = mlp_bn() if batch_norm else mlp()
-        self.module = mx.Module(net, context=WHERE[where])
+        self.module = Watched(net, context=WHERE[where])
         self.batch = batch()
         self.expected: list[State] = []
 
@@ -86,10 +114,12 @@ class Trained:
         await self.module.update()
 
     async def fit(self) -> None:
-        await self.module.fit(self.iterator(3), num_epoch=1)
+        with self.module.nothing_under_way_after():
+            await self.module.fit(self.iterator(3), num_epoch=1)
 
     async def fit_in_order(self) -> None:
-        await self.module.fit(self.iterator(2), num_epoch=1, in_flight=1)
+        with self.module.nothing_under_way_after():
+            await self.module.fit(self.iterator(2), num_epoch=1, in_flight=1)
 
 
 @pytest.mark.parametrize("inline", ["0", "1"])
@@ -143,6 +173,10 @@ async def test_reading_disturbs_nothing(
 
         async def call() -> None:
             results.clear()
+            with module.nothing_under_way_after():
+                await read()
+
+        async def read() -> None:
             if name == "score":
                 results.append(await module.score(source, ["acc", "ce"]))
             elif name == "predict":
@@ -203,8 +237,16 @@ async def test_a_cancelled_bind_leaves_the_module_unbound(
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("where", ["cpu", "references"])
 async def test_a_cancelled_rebind_keeps_what_was_learnt(
-    where: str, place: GatePlace
+    where: str, place: GatePlace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    made: list[ExecutorGroup] = []
+    create = ExecutorGroup.create
+
+    async def note(*arguments: Any) -> ExecutorGroup:
+        made.append(await create(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(ExecutorGroup, "create", note)
     async with mx.open_runtime() as runtime:
         trained = Trained(where)
         await trained.prepare(4)
@@ -219,6 +261,8 @@ async def test_a_cancelled_rebind_keeps_what_was_learnt(
         async def check(finished: bool) -> None:
             assert module.binded
             assert module.data_shapes[0].shape[0] == (4 if finished else 8)
+            used = module._bound("test").first.group
+            assert [g for g in made if not g._calls.closed] == [used]
             await trained.check(True)
             with trio.CancelScope(shield=True):
                 await module.bind(
