@@ -169,8 +169,7 @@ class RuleNumbers:
 
     def __call__(self) -> NDArray[np.float64]:
         """Count a step of every parameter and return float64 [parameters, numbers]."""
-        hyper = self._optimizer.hyper
-        return np.array([hyper(index) for index in self._rows], np.float64)
+        return self._optimizer.hyper_rows(self._rows)
 
     def revert(self) -> None:
         """Take the latest count back."""

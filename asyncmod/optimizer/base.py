@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asyncmod import log
 from runtime.errors import AsyncmodError
@@ -130,6 +131,13 @@ class Optimizer:
     def hyper(self, index: Index) -> tuple[float, ...]:
         """Count an update of `index`; give `rule`'s scalars for it, in its order."""
         raise NotImplementedError(f"{type(self).__name__} has no fused rule")
+
+    def hyper_rows(self, indexes: Sequence[Index]) -> NDArray[np.float64]:
+        """`hyper` of each index in turn, as the rows of one array.
+
+        The array may be given again by a later call: do not change it.
+        """
+        return np.array([self.hyper(index) for index in indexes], np.float64)
 
     def create_state(self, index: Index, weight: Array) -> Any:
         """What is kept for one weight from update to update: arrays, or None."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from asyncmod.optimizer.base import Array, Index, Optimizer, check_finite, register
 
@@ -32,6 +35,8 @@ class SGD(Optimizer):
         super().__init__(**kwargs)
         self.momentum = check_finite("momentum", momentum)
         self.lazy_update = lazy_update
+        # What `hyper_rows` gave last, behind everything that it follows from.
+        self._rows: tuple[Any, Any, NDArray[np.float64]] | None = None
 
     @property
     def state_names(self) -> tuple[str, ...]:
@@ -43,6 +48,27 @@ class SGD(Optimizer):
         self._update_count(index)
         lr, wd = self._get_lr(index), self._get_wd(index)
         return lr, wd, self.rescale_grad, self._clip(), self.momentum
+
+    def hyper_rows(self, indexes: Sequence[Index]) -> NDArray[np.float64]:
+        """See Optimizer; as long as nothing changes, made only once."""
+        if type(self) is not SGD or self.lr_scheduler is not None or self.param_dict:
+            return super().hyper_rows(indexes)
+        self._update_count(indexes)
+        numbers = (self.lr, self.wd, self.rescale_grad, self._clip(), self.momentum)
+        names = (self.lr_mult, self.wd_mult, self.idx2name, indexes)
+        if self._rows is None or self._rows[:2] != (numbers, names):
+            lr, wd, *others = numbers
+            rows = [
+                (
+                    lr * self._multiplier(index, "lr_mult", self.lr_mult),
+                    wd * self._multiplier(index, "wd_mult", self.wd_mult),
+                    *others,
+                )
+                for index in indexes
+            ]
+            table = np.array(rows, np.float64)
+            self._rows = numbers, tuple(copy(name) for name in names), table
+        return self._rows[2]
 
     def create_state(self, index: Index, weight: Array) -> Array | None:
         """The last step, zero at first; None without momentum."""

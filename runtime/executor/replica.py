@@ -67,6 +67,7 @@ class Replica:
         }
         self._last: tuple[Program, int] | None = None
         self._slot = 0
+        self._has_auxiliaries = plan is not None and "commit" in plan.sections
         self._written = [n for n, wish in spec.gradients.items() if wish == "write"]
 
     @property
@@ -142,7 +143,7 @@ class Replica:
 
     def commit(self) -> None:
         """Make the last training forward's auxiliary states the current ones."""
-        if self.training is not None:
+        if self.training is not None and self._has_auxiliaries:
             self.training.launch("commit", self._slot)
             self.training.wait()
 
