@@ -257,7 +257,6 @@ class Executors:
         """
         try:
             spec = self.template.specify(data, labels)
-            self._check_parameters(spec)
             group = await ExecutorGroup.create(
                 spec, self._runtime, shared=self.first.group
             )
@@ -308,7 +307,6 @@ class Executors:
         """Compile a group for new shapes; nothing changes if that fails."""
         try:
             spec = self.template.specify(data, labels)
-            self._check_parameters(spec)
             group = await ExecutorGroup.create(
                 spec, self._runtime, shared=self.first.group
             )
@@ -372,13 +370,6 @@ class Executors:
             if rows is not None:
                 shape = (*shape[:axis], rows, *shape[axis + 1 :])
         return shape
-
-    def _check_parameters(self, spec: GroupSpec) -> None:
-        """Refuse shapes under which a parameter would have another shape."""
-        group = self.first.group
-        known: dict[str, Shape] = dict(group.parameter_shapes)
-        known.update({i.name: i.shape for i in spec.inputs})
-        infer_shapes(spec.graph, known)
 
 
 def _squeezed(shape: Shape) -> Shape:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 
 import pytest
 import trio
@@ -121,3 +123,15 @@ async def test_closing_waits_for_a_step_that_runs() -> None:
             await module.aclose()
             done.append("closed")
     assert done == ["step", "closed"]
+
+
+async def test_a_closed_module_is_forgotten_by_its_runtime() -> None:
+    async def use() -> weakref.ref[mx.Module]:
+        async with mx.Module(mlp(), context=mx.reference(0)) as module:
+            await ready(module)
+            return weakref.ref(module)
+
+    async with mx.open_runtime():
+        reference = await use()
+        gc.collect()
+        assert reference() is None
