@@ -8,10 +8,12 @@ with the taps that reach those positions (no zeros are inserted).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import product
 
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
+from runtime.devices.cpu.window import Reach, by_pixel, classes, window
 from runtime.graph.build import Buffer, Builder, Dense, Image
 from runtime.graph.ir import Entry, Node
 from runtime.graph.plan import Section
@@ -29,58 +31,6 @@ class Statistics:
 
     pivot: Entry
     sums: list[Buffer] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class Taps:
-    """One dimension of one class of positions of the data gradient.
-
-    Attributes:
-        first: First position of the class in the input.
-        positions: How many there are.
-        start, step, count: The kernel's taps, in the order in which they are read.
-        read: Row of the output's gradient that the first position reads first.
-    """
-
-    first: int
-    positions: int
-    start: int
-    step: int
-    count: int
-    read: int
-
-
-def taps(size: int, kernel: int, stride: int, dilate: int, pad: int) -> list[Taps]:
-    """The classes of positions modulo the stride; `stride` or `dilate` must be 1."""
-    classes = []
-    for first in range(min(stride, size)):
-        tap = (first + pad) % stride
-        count = len(range(tap, kernel, stride))
-        positions = len(range(first, size, stride))
-        shift = (first + pad - tap) // stride
-        classes.append(
-            Taps(
-                first,
-                positions,
-                tap + stride * (count - 1),
-                -stride,
-                count,
-                shift - dilate * (count - 1),
-            )
-        )
-    return classes
-
-
-def gradient_halo(
-    size: int, out: int, kernel: int, stride: int, dilate: int, pad: int
-) -> int:
-    """Halo of the output's gradient that the data gradient reads."""
-    halo = 0
-    for c in taps(size, kernel, stride, dilate, pad):
-        if c.count:
-            last = c.read + c.positions - 1 + dilate * (c.count - 1)
-            halo = max(halo, -c.read, last - (out - 1))
-    return halo
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,56 +55,53 @@ class ConvolutionStep:
     def _name(self) -> str:
         return "+".join(node.name for node in self.nodes)
 
-    @property
-    def _geometry(self) -> tuple[tuple[int, int], ...]:
-        """Kernel, stride, dilation and padding."""
+    def _reach(self, b: Builder) -> tuple[Reach, Reach]:
+        """Rows and columns of the input that the forward pass reads."""
         p = self.layer.attributes
-        return p.kernel, p.stride or (1, 1), p.dilate or (1, 1), p.pad or (0, 0)
+        stride, dilate, pad = p.stride or (1, 1), p.dilate or (1, 1), p.pad or (0, 0)
+        size, out = b.shape(self.layer.inputs[0]), b.shape(Entry(self.layer))
+        rows, columns = (
+            Reach(out[2 + i], size[2 + i], p.kernel[i], -pad[i], stride[i], dilate[i])
+            for i in (0, 1)
+        )
+        return rows, columns
 
     def prepare(self, b: Builder) -> None:
         """Say what halos this layer needs."""
         data, out = self.layer.inputs[0], Entry(self.layer)
-        kernel, stride, dilate, pad = self._geometry
+        rows, columns = self._reach(b)
         before = b.halo.get(data, (0, 0))
-        b.halo[data] = (max(before[0], pad[0]), max(before[1], pad[1]))
-        if b.is_train:
-            size, result = b.shape(data)[2:], b.shape(out)[2:]
-            b.gradient_halo[out] = (
-                gradient_halo(
-                    size[0], result[0], kernel[0], stride[0], dilate[0], pad[0]
-                ),
-                gradient_halo(
-                    size[1], result[1], kernel[1], stride[1], dilate[1], pad[1]
-                ),
-            )
+        b.halo[data] = (max(before[0], -rows.first), max(before[1], -columns.first))
+        if not b.is_train:
+            return
+        images, channels = b.shape(data)[:2]
+        halo = (0, 0)
+        for h, w in product(classes(rows), classes(columns)):
+            if h.reach.taps and w.reach.taps:
+                if not by_pixel(images, channels, h.reach, w.reach):
+                    halo = (max(halo[0], h.reach.halo), max(halo[1], w.reach.halo))
+        b.gradient_halo[out] = halo
 
     def forward(self, b: Builder) -> None:
-        kernel, stride, dilate, pad = self._geometry
+        rows, columns = self._reach(b)
         data, weight = self.layer.inputs[:2]
         source, target = b.image(data), b.output_image(self.output)
         b.define(self.output, target)
         panels = self._pack(
-            b, False, (0, 1, kernel[0]), (0, 1, kernel[1]), f"{weight.name}.panels"
+            b, False, (0, 1, rows.taps), (0, 1, columns.taps), f"{weight.name}.panels"
         )
         statistics, pivot = self._sums(b, target)
         no_bias = self.layer.attributes.no_bias
-        images, filters, height, width = target.shape
+        images, filters = target.shape[:2]
         b.kernel(
             "conv",
             self._name,
             ("y", "statistics") if statistics else ("y",),
             self._cost(b),
-            **source.fields("x", -pad[0], -pad[1]),
+            **source.fields("x"),
             **target.fields("y"),
             images=images,
-            height=height,
-            width=width,
-            stride_h=stride[0],
-            stride_w=stride[1],
-            dilate_h=dilate[0],
-            dilate_w=dilate[1],
-            kernel_h=kernel[0],
-            kernel_w=kernel[1],
+            **window(rows, columns),
             in_channels=source.shape[1],
             out_channels=filters,
             panels=panels.at,
@@ -163,6 +110,7 @@ class ConvolutionStep:
             pivot=0 if pivot is None else pivot.at,
             epilogue=int(code(self.activation)),
             accumulate=0,
+            by_pixel=by_pixel(images, filters, rows, columns),
         )
 
     def _sums(self, b: Builder, target: Image) -> tuple[Dense | None, Dense | None]:
@@ -203,14 +151,14 @@ class ConvolutionStep:
         return dz
 
     def _weight_gradient(self, b: Builder, dz: Image) -> None:
-        kernel, stride, dilate, pad = self._geometry
+        rows, columns = self._reach(b)
         data, weight = self.layer.inputs[:2]
         source = b.image(data)
-        images, filters, height, width = dz.shape
+        images, filters = dz.shape[:2]
         channels = source.shape[1]
         scratch = b.new_dense(
             f"{self._name}.scratch",
-            (conv_weight_scratch(channels, filters, kernel[0] * kernel[1]),),
+            (conv_weight_scratch(channels, filters, rows.taps * columns.taps),),
             "float32",
         )
         before = b.gradients.accumulator(weight)
@@ -220,17 +168,10 @@ class ConvolutionStep:
             self._name,
             ("gradient", "scratch"),
             self._cost(b),
-            **source.fields("x", -pad[0], -pad[1]),
+            **source.fields("x"),
             **dz.fields("dy"),
             images=images,
-            height=height,
-            width=width,
-            stride_h=stride[0],
-            stride_w=stride[1],
-            dilate_h=dilate[0],
-            dilate_w=dilate[1],
-            kernel_h=kernel[0],
-            kernel_w=kernel[1],
+            **window(rows, columns),
             in_channels=channels,
             out_channels=filters,
             gradient=target.at,
@@ -264,15 +205,14 @@ class ConvolutionStep:
             b.gradients.contribute(bias, target)
 
     def _data_gradient(self, b: Builder, dz: Image) -> None:
-        kernel, stride, dilate, pad = self._geometry
+        reach = self._reach(b)
         data, weight = self.layer.inputs[:2]
-        images, channels, height, width = b.shape(data)
-        rows = taps(height, kernel[0], stride[0], dilate[0], pad[0])
-        columns = taps(width, kernel[1], stride[1], dilate[1], pad[1])
+        images, channels = b.shape(data)[:2]
+        rows, columns = classes(reach[0]), classes(reach[1])
         before = b.gradients.accumulator(data)
         adds = isinstance(before, Image)
         target = before if isinstance(before, Image) else b.gradients.fresh_image(data)
-        covered = all(c.count for c in (*rows, *columns))
+        covered = all(c.reach.taps for c in (*rows, *columns))
         if not covered and not adds:
             b.kernel(
                 "fill",
@@ -284,34 +224,22 @@ class ConvolutionStep:
             )
         for i, h in enumerate(rows):
             for j, w in enumerate(columns):
-                if not h.count or not w.count:
+                if not h.reach.taps or not w.reach.taps:
                     continue
-                panels = self._pack(
-                    b,
-                    True,
-                    (h.start, h.step, h.count),
-                    (w.start, w.step, w.count),
-                    f"{weight.name}.flipped{i}{j}",
-                )
+                name = f"{weight.name}.flipped{i}{j}"
+                panels = self._pack(b, True, h.taps, w.taps, name)
                 fields = target.fields("y", h.first, w.first)
-                fields["y_row"] = target.row * stride[0]
-                fields["y_pixel"] = target.pixel * stride[1]
+                fields["y_row"] = target.row * reach[0].stride
+                fields["y_pixel"] = target.pixel * reach[1].stride
                 b.kernel(
                     "conv",
                     self._name,
                     ("y",),
                     self._cost(b) / (len(rows) * len(columns)),
-                    **dz.fields("x", h.read, w.read),
+                    **dz.fields("x"),
                     **fields,
                     images=images,
-                    height=h.positions,
-                    width=w.positions,
-                    stride_h=1,
-                    stride_w=1,
-                    dilate_h=dilate[0],
-                    dilate_w=dilate[1],
-                    kernel_h=h.count,
-                    kernel_w=w.count,
+                    **window(h.reach, w.reach),
                     in_channels=dz.shape[1],
                     out_channels=channels,
                     panels=panels.at,
@@ -320,6 +248,7 @@ class ConvolutionStep:
                     pivot=0,
                     epilogue=0,
                     accumulate=int(adds),
+                    by_pixel=by_pixel(images, channels, h.reach, w.reach),
                 )
         if not adds:
             b.gradients.contribute(data, target)

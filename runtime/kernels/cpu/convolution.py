@@ -121,6 +121,12 @@ def conv_pack(
         # A panel of two vectors of which only one holds channels does not occur.
 
 
+@inlined
+def taps_before(position: int, dilate: int, kernel: int) -> int:
+    """How many of the taps at position, position + dilate, ... are below zero."""
+    return min((max(-position, 0) + dilate - 1) // dilate, kernel)
+
+
 @kernel
 def conv(
     x: int,
@@ -134,10 +140,14 @@ def conv(
     images: int,
     height: int,
     width: int,
+    in_height: int,
+    in_width: int,
     stride_h: int,
     stride_w: int,
     dilate_h: int,
     dilate_w: int,
+    pad_h: int,
+    pad_w: int,
     kernel_h: int,
     kernel_w: int,
     in_channels: int,
@@ -148,52 +158,84 @@ def conv(
     pivot: int,
     epilogue: int,
     accumulate: int,
+    by_pixel: int,
 ) -> None:
     """y = epilogue(x * weight + bias) (+ y), with sums for batch normalization.
 
-    x is the input pixel of the first tap of output pixel (0, 0); taps outside the
-    image read its halo.
+    The first tap of output pixel (0, 0) is input pixel (-pad_h, -pad_w). The pixels
+    of an output row are computed together; rows of taps outside the input are left
+    out, single taps outside it read its halo. With `by_pixel` all images' pixels of
+    one position are computed together, from the taps inside the input only: then no
+    halo is needed, but every position must have such a tap.
     """
     step_h, step_w = stride_h * x_row, stride_w * x_pixel
-    n1, a1, n2, a2 = kernel_w, dilate_w * x_pixel, in_channels, 1
-    if in_channels == 1:
-        n1, n2, a2 = 1, kernel_w, a1
-    elif kernel_w == 1 or a1 == in_channels:
-        if kernel_w != TAPS or a1 != step_w or out_channels > LANES:
-            n1, n2 = 1, kernel_w * in_channels
+    tap_h, tap_w = dilate_h * x_row, dilate_w * x_pixel
+    joined = kernel_w == 1 or tap_w == in_channels
+    if joined and kernel_w == TAPS and tap_w == step_w and out_channels <= LANES:
+        joined = by_pixel != 0  # else the tiles with three taps do it
     size = kernel_h * kernel_w * in_channels
 
-    # Rows that lie one behind the other are one row; so are images.
-    if step_h == width * step_w and y_row == width * y_pixel:
-        width, height = width * height, 1
-        if x_image == width * step_w and y_image == width * y_pixel:
-            width, images = width * images, 1
+    if by_pixel == 0:
+        # Rows that lie one behind the other are one row; so are images.
+        bottom = (height - 1) * stride_h + (kernel_h - 1) * dilate_h - pad_h
+        inside = pad_h <= 0 and bottom < in_height
+        if inside and step_h == width * step_w and y_row == width * y_pixel:
+            width, height = width * height, 1
+            if x_image == width * step_w and y_image == width * y_pixel:
+                width, images = width * images, 1
+
+    # What is computed together: a run of output pixels with the same taps.
+    run, run_step, run_result = width, step_w, y_pixel
+    group, across = 1, 1
+    if by_pixel != 0:
+        run, run_step, run_result = images, x_image, y_image
+        group, across = images, width
 
     carry = REPLACE
     if accumulate != 0:
         carry = ADD_AFTER_EPILOGUE if epilogue != 0 else ADD_BEFORE_EPILOGUE
     stored = padded_channels(out_channels)
     bias_row = _bias_row()
-    for image in range(images):
+    for image in range(0, images, group):
         for j in range(0, stored, PANEL):
             columns = panel_columns(stored - j)
             load_row(bias_row, bias, j, out_channels - j)
             for h in range(height):
-                source = x + 4 * (image * x_image + h * step_h)
-                result = y + 4 * (image * y_image + h * y_row)
-                # fmt: off
-                multiply_rows(width, source, step_w, panels + 4 * j * size,
-                              columns, columns, kernel_h, dilate_h * x_row,
-                              n1, a1, n2, a2, bias, bias_row,
-                              result + 4 * j, y_pixel, out_channels - j, stored - j,
-                              0, 0, epilogue, carry)
-                # fmt: on
+                top = h * stride_h - pad_h
+                first_h = min(taps_before(top, dilate_h, kernel_h), kernel_h - 1)
+                end_h = taps_before(top - in_height, dilate_h, kernel_h)
+                end_h = max(end_h, first_h + 1)  # a tap in the halo if there is none
+                for w in range(across):
+                    left = w * stride_w - pad_w
+                    first_w, end_w = 0, kernel_w
+                    if by_pixel != 0:
+                        first_w = taps_before(left, dilate_w, kernel_w)
+                        end_w = taps_before(left - in_width, dilate_w, kernel_w)
+                    n1, a1, n2, a2 = end_w - first_w, tap_w, in_channels, 1
+                    if in_channels == 1:
+                        n1, n2, a2 = 1, n1, a1
+                    elif joined:
+                        n1, n2 = 1, n1 * in_channels
+                    source = x + 4 * (image * x_image + top * x_row + left * x_pixel)
+                    source += 4 * (first_h * tap_h + first_w * tap_w)
+                    result = y + 4 * (image * y_image + h * y_row + w * y_pixel + j)
+                    tap = first_h * kernel_w + first_w
+                    panel = panels + 4 * (j * size + tap * in_channels * columns)
+                    # fmt: off
+                    multiply_rows(run, source, run_step, panel, columns, columns,
+                                  end_h - first_h, tap_h,
+                                  kernel_w * in_channels * columns,
+                                  n1, a1, n2, a2, bias, bias_row,
+                                  result, run_result, out_channels - j, stored - j,
+                                  0, 0, epilogue, carry)
+                    # fmt: on
             if statistics != 0:
-                # fmt: off
-                add_moments(y + 4 * image * y_image, y_row, y_pixel, height, width,
-                            j, min(j + columns, stored), out_channels,
-                            pivot, statistics)
-                # fmt: on
+                for member in range(image, image + group):
+                    # fmt: off
+                    add_moments(y + 4 * member * y_image, y_row, y_pixel, height,
+                                width, j, min(j + columns, stored), out_channels,
+                                pivot, statistics)
+                    # fmt: on
 
 
 @kernel
@@ -209,10 +251,14 @@ def conv_weight_gradient(
     images: int,
     height: int,
     width: int,
+    in_height: int,
+    in_width: int,
     stride_h: int,
     stride_w: int,
     dilate_h: int,
     dilate_w: int,
+    pad_h: int,
+    pad_w: int,
     kernel_h: int,
     kernel_w: int,
     in_channels: int,
@@ -224,7 +270,8 @@ def conv_weight_gradient(
     """OIHW gradient of a convolution's weight (+ what `gradient` holds).
 
     For every tap a product of matrices, input channels x pixels x output channels,
-    summed in `scratch` over blocks of pixels that fit into the cache.
+    summed in `scratch` over blocks of pixels that fit into the cache. Pixels at which
+    a tap is outside the input are left out, or read the input's halo.
     """
     stored = padded_channels(out_channels)
     row = (out_channels + LANES - 1) // LANES * LANES
@@ -246,14 +293,13 @@ def conv_weight_gradient(
     batch = max(1, min(images, block // (line * height)))
     for image in range(0, images, batch):
         for h in range(0, height, rows):
-            source = x + 4 * (image * x_image + h * stride_h * x_row)
-            result = dy + 4 * (image * dy_image + h * dy_row)
             # fmt: off
-            _add_block(source, x_image, stride_h * x_row, stride_w * x_pixel, a_row,
-                       result, dy_image, dy_row, dy_pixel, stored,
-                       min(batch, images - image), min(rows, height - h), width,
-                       kernel_h, dilate_h * x_row, taps, dilate_w * x_pixel, m,
-                       scratch, row)
+            _add_block(x + 4 * image * x_image, x_image, x_row, x_pixel,
+                       dy + 4 * image * dy_image, dy_image, dy_row, dy_pixel,
+                       stored, min(batch, images - image),
+                       h, min(h + rows, height), width, in_height, in_width,
+                       stride_h, stride_w, dilate_h, dilate_w, pad_h, pad_w,
+                       kernel_h, taps, m, a_row, scratch, row)
             # fmt: on
 
     _store_gradient(
@@ -273,42 +319,62 @@ def _add_block(
     x_image: int,
     x_row: int,
     x_pixel: int,
-    a_row: int,
     dy: int,
     dy_image: int,
     dy_row: int,
     dy_pixel: int,
     stored: int,
     images: int,
-    height: int,
+    first_h: int,
+    end_h: int,
     width: int,
+    in_height: int,
+    in_width: int,
+    stride_h: int,
+    stride_w: int,
+    dilate_h: int,
+    dilate_w: int,
+    pad_h: int,
+    pad_w: int,
     kernel_h: int,
-    tap_row: int,
     taps: int,
-    tap: int,
     m: int,
+    a_row: int,
     scratch: int,
     row: int,
 ) -> None:
-    """Add the products of one block of pixels to the sums."""
+    """Add the products of the pixels in some rows of some images to the sums."""
     for j in range(0, stored, PANEL):
         columns = stored - j
         most = _ROWS_1 if columns <= LANES else _ROWS_2
         for t in range(kernel_h * taps):
-            a = x + 4 * (t // taps * tap_row + t % taps * tap)
+            # The pixels h, w at which this tap is inside.
+            top = t // taps * dilate_h - pad_h
+            left = t % taps * dilate_w - pad_w
+            h = max(first_h, taps_before(top, stride_h, end_h))
+            w = 0
+            height = taps_before(top - in_height, stride_h, end_h) - h
+            across = width
+            if taps > 1:
+                w = taps_before(left, stride_w, width)
+                across = taps_before(left - in_width, stride_w, width) - w
+            if height <= 0 or across <= 0:
+                continue
+            a = x + 4 * ((h * stride_h + top) * x_row + (w * stride_w + left) * x_pixel)
+            b = dy + 4 * (h * dy_row + w * dy_pixel + j)
             i = 0
             while i < m:
                 rows = even_share(m - i, most)
                 out = scratch + 4 * ((t * m + i) * row + j)
                 # fmt: off
                 if columns <= LANES:
-                    _tile_1(rows, a + 4 * i * a_row, a_row, dy + 4 * j,
-                            images, x_image, dy_image, height, x_row, dy_row,
-                            width, x_pixel, dy_pixel, out, row, out, row, columns)
+                    _tile_1(rows, a + 4 * i * a_row, a_row, b, images, x_image,
+                            dy_image, height, stride_h * x_row, dy_row, across,
+                            stride_w * x_pixel, dy_pixel, out, row, out, row, columns)
                 else:
-                    _tile_2(rows, a + 4 * i * a_row, a_row, dy + 4 * j,
-                            images, x_image, dy_image, height, x_row, dy_row,
-                            width, x_pixel, dy_pixel, out, row, out, row, columns)
+                    _tile_2(rows, a + 4 * i * a_row, a_row, b, images, x_image,
+                            dy_image, height, stride_h * x_row, dy_row, across,
+                            stride_w * x_pixel, dy_pixel, out, row, out, row, columns)
                 # fmt: on
                 i += rows
 

@@ -130,7 +130,7 @@ def _multiply(
             width = LANES if columns <= LANES else PANEL
             # fmt: off
             multiply_rows(rows, x, a_row, panel, PANEL, width,
-                          1, 0, 1, 0, k, x_column, bias, bias_row, y, c_row,
+                          1, 0, 0, 1, 0, k, x_column, bias, bias_row, y, c_row,
                           columns, columns, z, mask_row, epilogue, carry)
             # fmt: on
         first += rows

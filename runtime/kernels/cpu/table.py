@@ -100,13 +100,14 @@ _FIELDS = {
         "h_start h_step h_count w_start w_step w_count"
     ),
     "conv": (
-        "x[] y[] images height width stride_h stride_w dilate_h dilate_w "
-        "kernel_h kernel_w in_channels out_channels panels@ bias@ statistics@ "
-        "pivot@ epilogue accumulate"
+        "x[] y[] images height width in_height in_width stride_h stride_w "
+        "dilate_h dilate_w pad_h pad_w kernel_h kernel_w in_channels out_channels "
+        "panels@ bias@ statistics@ pivot@ epilogue accumulate by_pixel"
     ),
     "conv_weight_gradient": (
-        "x[] dy[] images height width stride_h stride_w dilate_h dilate_w "
-        "kernel_h kernel_w in_channels out_channels gradient@ scratch@ accumulate"
+        "x[] dy[] images height width in_height in_width stride_h stride_w "
+        "dilate_h dilate_w pad_h pad_w kernel_h kernel_w in_channels out_channels "
+        "gradient@ scratch@ accumulate"
     ),
     "image_sums": "x[] images height width channels sums@ accumulate",
     # Pooling.

@@ -71,6 +71,7 @@ def multiply_rows(
     width: int,
     n0: int,
     a0: int,
+    b0: int,
     n1: int,
     a1: int,
     n2: int,
@@ -89,7 +90,8 @@ def multiply_rows(
     """Compute `width` columns (one or two vectors) of m rows from one panel.
 
     A row's operands are reached by the loops (n0, a0), (n1, a1), (n2, a2), see
-    `microkernel`; the panel's rows, `step` floats apart, follow them in this order.
+    `microkernel`; the panel's rows, `step` floats apart, follow them in this order,
+    `b0` floats apart in the first.
     `bias_row` holds `width` floats that the sums begin with; `bias` is 0 if they are
     zeros. Columns up to
     `stored` are written, those from `columns` on (which the panel has as zeros)
@@ -103,7 +105,6 @@ def multiply_rows(
         direct = False
     most = ROWS_1 if width == LANES else ROWS_2
     b1 = n2 * step
-    b0 = n1 * b1
     i = 0
     while i < m:
         rows = even_share(m - i, most)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from runtime.kernels.cpu.table import (
@@ -54,16 +54,26 @@ class Case:
         """Whether there is any output."""
         return min(self.out) >= 1
 
+    @property
+    def feeds_all(self) -> bool:
+        """Whether every output pixel has a tap inside the input."""
+        ones = np.ones((1, 1, self.height, self.width))
+        return bool(np.all(sum(window for _, _, window in self.windows(ones))))
+
     def fields(self) -> dict[str, int]:
         """The sizes that the three kernels share."""
         return {
             "images": self.images,
             "height": self.out[0],
             "width": self.out[1],
+            "in_height": self.height,
+            "in_width": self.width,
             "stride_h": self.stride[0],
             "stride_w": self.stride[1],
             "dilate_h": self.dilate[0],
             "dilate_w": self.dilate[1],
+            "pad_h": self.pad,
+            "pad_w": self.pad,
             "kernel_h": self.kernel[0],
             "kernel_w": self.kernel[1],
             "in_channels": self.in_channels,
@@ -109,7 +119,7 @@ class Case:
 
 cases = st.builds(
     Case,
-    images=st.integers(1, 3),
+    images=st.sampled_from([1, 2, 3, 17]),
     in_channels=st.integers(1, 33),
     out_channels=st.integers(1, 49),
     height=st.integers(1, 8),
@@ -189,11 +199,15 @@ def test_pack_of_some_taps(
     biased=st.booleans(),
     counted=st.booleans(),
     halo=st.integers(0, 1),
+    by_pixel=st.integers(0, 1),
 )
-def test_conv(kernels: Kernels, case, epilogue, accumulate, biased, counted, halo):
+def test_conv(
+    kernels: Kernels, case, epilogue, accumulate, biased, counted, halo, by_pixel
+):
+    assume(not by_pixel or case.feeds_all)
     memory, random = Memory(), np.random.default_rng(case.width)
     shape = (case.images, case.in_channels, case.height, case.width)
-    x = memory.image(random.normal(size=shape), case.pad)
+    x = memory.image(random.normal(size=shape), 0 if by_pixel else case.pad)
     weight = memory.array(
         random.normal(size=(case.out_channels, case.in_channels, *case.kernel))
     )
@@ -211,7 +225,7 @@ def test_conv(kernels: Kernels, case, epilogue, accumulate, biased, counted, hal
     expected = activate(expected, epilogue) + accumulate * y.nchw
     kernels(
         "conv",
-        **x.fields("x", -case.pad, -case.pad),
+        **x.fields("x"),
         **y.fields("y"),
         **case.fields(),
         panels=pack(kernels, memory, weight),
@@ -220,6 +234,7 @@ def test_conv(kernels: Kernels, case, epilogue, accumulate, biased, counted, hal
         pivot=pivot,
         epilogue=epilogue,
         accumulate=accumulate,
+        by_pixel=by_pixel,
     )
     np.testing.assert_allclose(y.nchw, expected, rtol=1e-4, atol=1e-4)
     y.check_padding()
@@ -250,7 +265,7 @@ def test_conv_weight_gradient(kernels: Kernels, case, accumulate, halo):
     taps = case.kernel[0] * case.kernel[1]
     kernels(
         "conv_weight_gradient",
-        **x.fields("x", -case.pad, -case.pad),
+        **x.fields("x"),
         **dy.fields("dy"),
         **case.fields(),
         gradient=gradient,
@@ -313,15 +328,19 @@ def test_data_gradient(
             result["y_pixel"] *= stride
             kernels(
                 "conv",
-                **dy.fields("x", *first),
+                **dy.fields("x"),
                 **result,
                 images=2,
                 height=sizes[0],
                 width=sizes[1],
+                in_height=case.out[0],
+                in_width=case.out[1],
                 stride_h=1,
                 stride_w=1,
                 dilate_h=1,
                 dilate_w=1,
+                pad_h=-first[0],
+                pad_w=-first[1],
                 kernel_h=counts[0],
                 kernel_w=counts[1],
                 in_channels=out_channels,
@@ -332,6 +351,7 @@ def test_data_gradient(
                 pivot=0,
                 epilogue=0,
                 accumulate=0,
+                by_pixel=0,
             )
 
     # <forward(x), dy> is linear in x, and dx its gradient.
