@@ -58,25 +58,33 @@ def test_one_party_never_waits() -> None:
     assert Barrier(1).wait()
 
 
-def test_a_long_wait_costs_no_processor_time() -> None:
-    barrier, used = Barrier(2), [0.0]
-    blocked = threading.Event()
+def test_a_long_wait_spins_only_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Clock:
+        """Each look at it takes 10 us."""
 
-    def wait() -> None:
-        begin = time.thread_time()
-        blocked.set()
-        barrier.wait()
-        used[0] = time.thread_time() - begin
+        now = 0.0
+        spins = 0
 
-    thread = threading.Thread(target=wait)
-    thread.start()
-    blocked.wait(10)
-    end = time.monotonic() + 0.1
-    while time.monotonic() < end:
-        thread.join(0.02)
-    barrier.wait()
-    thread.join(10)
-    assert used[0] < 0.03
+        def perf_counter(self) -> float:
+            self.now += 10e-6
+            return self.now
+
+        def sleep(self, seconds: float) -> None:
+            self.spins += 1
+            assert self.spins < 100, "it spins for ever"
+
+    clock = Clock()
+    monkeypatch.setattr("runtime.actors.barrier.time", clock)
+    barrier = Barrier(2)
+
+    def arrive(index: int) -> bool:
+        if index == 1:
+            while clock.now < 60e-6:  # the other one is having its spin
+                time.sleep(0)
+        return barrier.wait()
+
+    assert in_threads(2, arrive) == [True, True]
+    assert 0 < clock.spins < 10
 
 
 @pytest.mark.parametrize("rounds", [300])

@@ -153,10 +153,11 @@ async def test_other_tasks_get_their_turn_once_per_millisecond() -> None:
                 await group.step(batch, sgd.updater)
                 steps += 1
             elapsed = time.perf_counter() - begin
+            longest = max(longest, steps - last)
             done = True
         # Between two ticks at most the steps that fit in a millisecond, or in a few
         # if the machine is busy; without any yield it would be all of them.
-        assert longest < 3000 * 10e-3 / elapsed + 10
+        assert longest < max(3000 * 5e-3 / elapsed, 300)
 
 
 async def test_an_inline_error_names_the_device_and_takes_back_the_count() -> None:

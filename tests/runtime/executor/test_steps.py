@@ -207,13 +207,15 @@ async def test_a_function_that_raises_has_changed_nothing(
 
     async with open_group(spec) as group:
         updater = new()
+        broken = False
+        await group.step(batch_of(spec), updater)
+        broken = True
         before = await snapshot(group)
         for _ in range(2):
             with pytest.raises(ValueError, match="schedule ended"):
                 await group.step(batch_of(spec), updater)
             assert same(before, await snapshot(group))
         broken = False
-        await group.step(batch_of(spec), updater)
         await group.step(batch_of(spec), updater)
         after = await snapshot(group)
     async with open_group(spec) as group:
