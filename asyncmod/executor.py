@@ -12,7 +12,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import numpy as np
-import trio
 
 from asyncmod import random
 from asyncmod.context import Context, cpu
@@ -178,9 +177,8 @@ class Executor:
         await self._group.zero_gradients()
 
     async def aclose(self) -> None:
-        """Free the memory. Idempotent."""
-        with trio.CancelScope(shield=True):
-            await self._group.aclose()
+        """Free the memory. Idempotent; cancelled, it is freed all the same, later."""
+        await self._group.aclose()
 
     def _heads(self, out_grads: Any) -> dict[str, Array]:
         given = list(out_grads) if isinstance(out_grads, list | tuple) else [out_grads]

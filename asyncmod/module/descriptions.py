@@ -127,7 +127,7 @@ def check_described(
     )
     if required:
         raise NameMismatchError(message)
-    warnings.warn(message, stacklevel=6)
+    warnings.warn(message, stacklevel=4)
 
 
 def batch_axis(description: DataDesc) -> int:

@@ -351,9 +351,10 @@ class Executors:
             self._others.append(bound)
 
     async def aclose(self) -> None:
-        """Close every group. Idempotent."""
-        for bound in (*reversed(self._others), self.first):
-            await bound.group.aclose()
+        """Close every group. Idempotent; cancelling ends the waiting only."""
+        async with trio.open_nursery() as nursery:
+            for bound in (self.first, *self._others):
+                nursery.start_soon(bound.group.aclose)
 
     def _resized(self, label: DataDesc, data: Sequence[DataDesc]) -> Shape:
         """A label's shape for another batch: by the graph, or by the batch size."""

@@ -47,6 +47,9 @@ from asyncmod.optimizer import Optimizer
 
 Path_ = str | PathLike[str]
 
+CLOSE_DEADLINE = 10.0
+"""Seconds that leaving `async with` waits for calls that still run."""
+
 
 class Module(BaseModule):
     """A symbol with its parameters and optimizer on one or several devices.
@@ -137,20 +140,29 @@ class Module(BaseModule):
         traceback: TracebackType | None,
     ) -> None:
         try:
-            await self.aclose()
+            with trio.move_on_after(CLOSE_DEADLINE, shield=True) as closing:
+                await self.aclose()
+            if closing.cancelled_caught:
+                self.logger.warning(
+                    "a module was closed without waiting any longer for its devices, "
+                    f"which have been busy for {CLOSE_DEADLINE:g} s"
+                )
         finally:
             await self._scope.leave(exc_type, exc, traceback)
 
     async def aclose(self) -> None:
-        """Free the executors. Idempotent; every later call raises ClosedError."""
+        """Free the executors. Idempotent; every later call raises ClosedError.
+
+        Waits for the calls that were made before. Cancelled, it frees them all the
+        same, later.
+        """
         if self._scope.closed:
             return
         self._scope.close()
         executors, self._executors = self._executors, None
         self.binded = False
         if executors is not None:
-            with trio.CancelScope(shield=True):
-                await executors.aclose()
+            await executors.aclose()
 
     # What it is made of
 

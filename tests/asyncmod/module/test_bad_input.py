@@ -407,3 +407,13 @@ async def test_empty_iterator(module: mx.Module) -> None:
     assert np.isnan(value)
     assert await module.predict(empty()) == []
     assert await module.predict_every_batch(empty()) == []
+
+
+async def test_labels_that_the_module_does_not_name_warn() -> None:
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        with pytest.warns(UserWarning, match="don't match names") as caught:
+            await module.bind([("data", (8, 5))], [("other", (8,))])
+        assert caught[0].filename == __file__
+        await module.init_params()
+        with pytest.raises(InputError, match="bound without it"):
+            await module.forward(batch())

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from typing import Any
 
 import pytest
 import trio
@@ -135,3 +136,38 @@ async def test_a_closed_module_is_forgotten_by_its_runtime() -> None:
         reference = await use()
         gc.collect()
         assert reference() is None
+
+
+class Blocking(mx.optimizer.Optimizer):
+    """User code that blocks its device thread."""
+
+    def __init__(self, event: threading.Event) -> None:
+        super().__init__(rescale_grad=1 / 8)
+        self.event = event
+        self.begun = threading.Event()
+
+    def update(self, index: Any, weight: Any, grad: Any, state: Any) -> None:
+        self.begun.set()
+        self.event.wait(60)
+
+
+async def test_closing_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("asyncmod.module.module.CLOSE_DEADLINE", 0.05)
+    event = threading.Event()
+    optimizer = Blocking(event)
+
+    async def step(module: mx.Module) -> None:
+        await module.step(batch())
+
+    async with mx.open_runtime() as runtime:
+        async with mx.Module(mlp(), context=mx.reference(0)) as module:
+            await ready(module)
+            await module.init_optimizer(optimizer=optimizer)
+            runtime.start_soon(step, module)
+            await trio.to_thread.run_sync(optimizer.begun.wait)
+            began = trio.current_time()
+        assert trio.current_time() - began < 5
+        assert "without waiting any longer" in capsys.readouterr().out
+        event.set()
