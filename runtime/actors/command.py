@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from runtime.actors.barrier import Barrier
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,7 @@ class Command(Generic[T]):
         places: Names of the devices, one per job.
         finished: Whether all jobs have ended; changes on the Trio thread only.
         errors: What each job raised, or None.
+        together: Where the threads meet before they begin anything else; or None.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class Command(Generic[T]):
         "finished",
         "label",
         "places",
+        "together",
     )
 
     def __init__(
@@ -56,6 +60,7 @@ class Command(Generic[T]):
         jobs: Sequence[Callable[[], T]],
         places: Sequence[str],
         *,
+        together: bool = False,
         on_finish: Callable[[], None] | None = None,
         on_withdraw: Callable[[], None] | None = None,
     ) -> None:
@@ -65,6 +70,8 @@ class Command(Generic[T]):
             label: What it does.
             jobs: What each thread is to run.
             places: Names of the devices.
+            together: Whether no thread may begin its next command before all jobs of
+                this one have ended.
             on_finish: Called on the Trio thread when all jobs have ended.
             on_withdraw: Called on the Trio thread while the command is being
                 withdrawn, when no thread can have passed it yet.
@@ -73,6 +80,7 @@ class Command(Generic[T]):
         self.places = places
         self.finished = False
         self.errors: list[BaseException | None] = [None] * len(jobs)
+        self.together = Barrier(len(jobs)) if together else None
         self._jobs = jobs
         self._results: list[Any] = [None] * len(jobs)
         self._left = len(jobs)
@@ -99,6 +107,8 @@ class Command(Generic[T]):
             self._results[index] = self._jobs[index]()
         except BaseException as error:
             self.errors[index] = error
+        if self.together is not None:
+            self.together.arrive()
         with self._lock:
             self._left -= 1
             return self._left == 0
@@ -122,6 +132,8 @@ class Command(Generic[T]):
             if self._on_withdraw is not None:
                 self._on_withdraw()
             self._state = State.WITHDRAWN
+            self._jobs = ()
+            self._on_finish = self._on_withdraw = None
             return True
 
     async def wait(self, *, abandon: bool = False) -> None:
@@ -160,6 +172,9 @@ class Command(Generic[T]):
         self.finished = True
         if self._on_finish is not None:
             self._on_finish()
+        # They hold large arrays, and often this command.
+        self._jobs = ()
+        self._on_finish = self._on_withdraw = None
         if self._task is not None:
             task, self._task = self._task, None
             trio.lowlevel.reschedule(task)

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import trio
 
+from runtime.actors.barrier import Barrier
 from runtime.actors.command import Command
 
 Event = Literal["queued", "reached", "began", "ended"]
@@ -35,6 +36,7 @@ class DeviceThread:
         self._queued = 0
         self._passed = 0
         self._running: tuple[str, float] | None = None
+        self._together: Barrier | None = None  # of the last command
         self._token = trio.lowlevel.current_trio_token()
         self._stopped = trio.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -82,6 +84,9 @@ class DeviceThread:
         if observe is not None:
             observe("reached", self.name, command)
         last = False
+        if self._together is not None:
+            self._together.join()
+            self._together = None
         if command.begin():
             self._running = command.label, time.monotonic()
             if observe is not None:
@@ -90,6 +95,7 @@ class DeviceThread:
             if observe is not None:
                 observe("ended", self.name, command)
             self._running = None
+            self._together = command.together
         self._passed += 1
         if last:
             command.announce()

@@ -127,6 +127,11 @@ async def _allocate(
 
 
 def _open(device_id: DeviceId) -> Device:
+    if device_id.threads != 1:
+        raise DeviceError(
+            f"threads (={device_id.threads}) of {device_id} must be 1: use one device "
+            "per thread, such as [cpu(0), cpu(1)]"
+        )
     return create_device(device_id.kind, device_id.index, device_id.worker)
 
 

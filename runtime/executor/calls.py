@@ -59,7 +59,12 @@ class Calls:
             runtime.last_yield = time.perf_counter()
 
     async def run(
-        self, label: str, jobs: Sequence[Callable[[], T]], *, cheap: bool
+        self,
+        label: str,
+        jobs: Sequence[Callable[[], T]],
+        *,
+        cheap: bool,
+        together: bool = False,
     ) -> list[T]:
         """Run one job per device and return their results.
 
@@ -67,6 +72,7 @@ class Calls:
             label: What they do.
             jobs: One per device.
             cheap: Whether one device's job may run on the Trio thread.
+            together: Whether no device goes on before all have ended their jobs.
         """
         self.check_open()
         if cheap and len(jobs) == 1:
@@ -78,7 +84,7 @@ class Calls:
                 except BaseException as error:
                     error.add_note(f"on {self.crew.names[0]}")
                     raise
-        return await self.crew.run(label, jobs)
+        return await self.crew.run(label, jobs, together=together)
 
     async def close(self, jobs: Sequence[Callable[[], object]]) -> None:
         """Run the last jobs, which free everything; cannot be withdrawn."""

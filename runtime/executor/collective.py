@@ -2,10 +2,10 @@
 
 A step has two phases. Every device computes and comes to a barrier; if one fails, all
 leave and nothing has changed. Then every device updates its part of the parameters that
-its domain shares, straight from the gradients of all devices, and comes to a second
-barrier, so that nobody reads parameters that another is still writing. Where devices do
-not share memory, or the optimizer is a Python function, gradients cross to the host
-and are summed there; always in the order of the devices.
+its domain shares, straight from the gradients of all devices; no device begins its next
+command before all have ended this one, so that nobody reads parameters that another is
+still writing. Where devices do not share memory, or the optimizer is a Python function,
+gradients cross to the host and are summed there; always in the order of the devices.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Step:
     Attributes:
         hyper: The rule's numbers for this step.
         error: Why there are none.
-        computed, reduced, updated: Barriers after the phases.
+        computed, reduced: Barriers after the phases.
         gradients: Per device its gradients on the host, if they cross.
         compute_seconds, reduce_seconds: Per device.
     """
@@ -51,7 +51,6 @@ class Step:
         "hyper",
         "reduce_seconds",
         "reduced",
-        "updated",
         "weights",
     )
 
@@ -60,7 +59,6 @@ class Step:
         self.error: Exception | None = None
         self.computed = Barrier(devices)
         self.reduced = Barrier(devices)
-        self.updated = Barrier(devices)
         self.gradients: list[dict[str, Array]] = [{}] * devices
         self.weights: dict[str, Array] = {}
         self.compute_seconds = [0.0] * devices
@@ -159,7 +157,7 @@ class Update:
     def run(
         self, replica: Replica, step: Step, compute: Callable[[], None] | None
     ) -> bool:
-        """One device's share of a step, from its first phase to its last barrier.
+        """One device's share of a step; the devices must run it `together`.
 
         Args:
             replica: The device.
@@ -188,12 +186,9 @@ class Update:
         if not step.computed.wait():
             return False
         begin = time.perf_counter()
-        try:
-            if self._crosses and not self._reduce(index, step):
-                return False
-            self._apply(replica, compute is not None)
-        finally:
-            step.updated.wait()
+        if self._crosses and not self._reduce(index, step):
+            return False
+        self._apply(replica, compute is not None)
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
 

@@ -125,23 +125,21 @@ class Exchange:
         """Set parameters while no device reads them, auxiliary states everywhere."""
         memory = self._memory
         arrived = Barrier(len(self._replicas))
-        written = Barrier(len(self._replicas))
 
         def run(replica: Replica) -> None:
             arrived.wait()
-            try:
-                if memory.is_leader(replica.index):
-                    for name, value in parameters.items():
-                        replica.storage.write("parameter", name, value)
-                for name, value in auxiliaries.items():
-                    replica.storage.write("auxiliary", name, value)
-            finally:
-                written.wait()
+            if memory.is_leader(replica.index):
+                for name, value in parameters.items():
+                    replica.storage.write("parameter", name, value)
+            for name, value in auxiliaries.items():
+                replica.storage.write("auxiliary", name, value)
             if parameters.keys() >= memory.parameters.tensors.keys():
                 memory.torn = None
 
         jobs = [partial(run, replica) for replica in self._replicas]
-        await self._calls.run("write parameters", jobs, cheap=self._cheap)
+        await self._calls.run(
+            "write parameters", jobs, cheap=self._cheap, together=True
+        )
 
     async def set_states(
         self, states: Mapping[str, Sequence[Array]] | None, value: float | None

@@ -207,7 +207,12 @@ class Steps:
 
         self._calls.check_open()
         command: Command[object] = Command(
-            label, jobs, crew.names, on_finish=finished, on_withdraw=withdrawn
+            label,
+            jobs,
+            crew.names,
+            together=True,
+            on_finish=finished,
+            on_withdraw=withdrawn,
         )
         update.count(step)
         send(command, crew.actors)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from functools import partial
 
 import pytest
@@ -144,6 +146,48 @@ async def test_what_must_be_done_is_done_though_nobody_waits() -> None:
         gate.set()
         await crew.run("after", [nothing] * 3)
         assert len(freed) == 3
+
+
+async def test_nobody_goes_on_before_all_have_ended_what_they_do_together() -> None:
+    async with open_runtime() as runtime:
+        crew = Crew([runtime.actor(device) for device in WHERE])
+        gone_on = threading.Event()
+
+        def slow() -> None:
+            assert not gone_on.wait(0.1)
+
+        first = Command("a", [nothing, nothing, slow], crew.names, together=True)
+        second = Command("b", [gone_on.set] * 3, crew.names)
+        send(first, crew.actors)
+        send(second, crew.actors)
+        await second.wait()
+        first.results()
+        assert gone_on.is_set()
+
+
+async def test_a_finished_command_holds_nothing_large() -> None:
+    class Large:
+        pass
+
+    gc.disable()
+    try:
+        async with open_runtime() as runtime:
+            actor = runtime.actor(WHERE[0])
+            large = Large()
+            alive = weakref.ref(large)
+            command = Command(
+                "work",
+                [partial(id, large)],
+                ["cpu(0)"],
+                on_finish=lambda: command.results().clear(),
+            )
+            send(command, [actor])
+            await command.wait()
+            del large
+            await Crew([actor]).run("after", [nothing])
+            assert alive() is None
+    finally:
+        gc.enable()
 
 
 async def test_withdrawing_tells_before_any_thread_can_pass() -> None:

@@ -398,11 +398,20 @@ async def test_batch_sizes_must_agree() -> None:
             await ExecutorGroup.create(bad, runtime)
 
 
-@pytest.mark.parametrize("kind", ["gpu", "abacus"])
-async def test_a_device_that_is_not_there_is_refused(kind: str) -> None:
+@pytest.mark.parametrize(
+    "device",
+    [
+        DeviceId("gpu"),
+        DeviceId("abacus"),
+        DeviceId("cpu", -1),
+        DeviceId("cpu", worker="gnome"),
+        DeviceId("cpu", threads=2),
+    ],
+)
+async def test_a_device_that_is_not_there_is_refused(device: DeviceId) -> None:
     async with open_runtime() as runtime:
-        with pytest.raises(DeviceError, match=kind):
-            await ExecutorGroup.create(mlp_spec((DeviceId(kind),)), runtime)
+        with pytest.raises(DeviceError, match=device.kind):
+            await ExecutorGroup.create(mlp_spec((device,)), runtime)
 
 
 async def test_parameters_are_written_everywhere_or_nowhere() -> None:
