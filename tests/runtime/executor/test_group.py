@@ -461,6 +461,34 @@ async def test_parameters_are_not_written_while_a_device_reads_them() -> None:
         np.testing.assert_array_equal(out, expected)
 
 
+async def test_no_device_reads_parameters_that_are_half_written() -> None:
+    """Device 1 could begin its next forward while device 0 still writes."""
+    spec = mlp_spec(TWO, fragile=True)
+    async with open_group(spec) as group:
+        reading = threading.Event()
+        storage: Any = group._memory.storage[0]
+        write = storage.write
+
+        def slow(segment: str, name: str, value: Any) -> None:
+            assert not reading.wait(0.05)
+            write(segment, name, value)
+
+        def note(name: str, direction: Direction) -> None:
+            if name == "reference(1)":
+                reading.set()
+
+        values, _ = first_values(group, seed=5)
+        storage.write = slow
+        with hooked(note):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(group.write_parameters, values, {})
+                await trio.testing.wait_all_tasks_blocked()
+                nursery.start_soon(group.predict, batch_of(spec))
+        assert reading.is_set()
+        parameters, _ = await group.read_parameters()
+        assert same(parameters, values)
+
+
 def state_spec(where: tuple[DeviceId, ...]) -> GroupSpec:
     """A cell that adds its input to its state."""
     total = apply("elemwise_add", "total", variable("data"), variable("state"))
