@@ -66,8 +66,9 @@ class Net:
         values = self.values(seed)
         for name in program.plan.tensors["input"]:
             program.write("input", name, values[name], slot)
+        random = np.random.default_rng(seed)
         for name, tensor in program.plan.tensors.get("head", {}).items():
-            program.write("head", name, np.full(tensor.shape, 0.5, np.float32))
+            program.write("head", name, random.normal(0, 0.5, tensor.shape))
 
 
 def results(program: Program, slot: int = 0) -> dict[str, NDArray[np.float32]]:

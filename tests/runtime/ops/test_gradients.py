@@ -364,6 +364,8 @@ def test_each_input_alone(row: Row) -> None:
 def test_every_gradient_rule_has_a_row() -> None:
     operators = {registry.get(name) for name in registry.names()}
     differentiable = {operator.name for operator in operators if operator.backward}
+    # Other tests register operators of their own.
+    differentiable = {n for n in differentiable if not n.startswith("_test_")}
     assert differentiable == {row.operator for row in ROWS}
 
 
