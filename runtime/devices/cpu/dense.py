@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
+from runtime.devices.cpu.matrix import Matrix, Panels, multiply, pack, panels_in_place
 from runtime.graph.build import Builder, Dense
 from runtime.graph.ir import Entry, Node
-from runtime.graph.plan import Section
-from runtime.kernels.cpu.table import panels_size
+
+# So many rows of a gradient read a weight as fast where it lies as from panels.
+_FEW_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -57,32 +59,41 @@ class DenseStep:
             size *= extent
         return size // k, n, k
 
+    def _data(self, b: Builder) -> Matrix:
+        m, _, k = self._sizes(b)
+        return Matrix(b.dense(self.layer.inputs[0]), m, k)
+
+    def _weight(self, b: Builder) -> Matrix:
+        _, n, k = self._sizes(b)
+        return Matrix(b.dense(self.layer.inputs[1]), n, k)
+
+    def _weight_panels(self, b: Builder, weight: Matrix) -> Panels:
+        """Panels of the weight, which are packed only when it has changed."""
+        if self.layer.inputs[1] in b.parameters:
+            return pack(b, self._name, weight, "pack", "packed")
+        return pack(b, self._name, weight)
+
     def forward(self, b: Builder) -> None:
-        m, n, k = self._sizes(b)
-        data, weight = self.layer.inputs[:2]
-        panels = self._pack(b, weight, transposed=True)
+        x, weight = self._data(b), self._weight(b)
         target = b.output(self.output)
         b.define(self.output, target)
-        bias = 0 if self.layer.attributes.no_bias else b.dense(self.layer.inputs[2]).at
-        b.kernel(
-            "gemm",
+        bias = None
+        if not self.layer.attributes.no_bias:
+            bias = b.dense(self.layer.inputs[2])
+        # In training the weight changes every time: better to pack what is smaller.
+        transposed = b.is_train and x.rows < weight.rows
+        if transposed:
+            factors = weight, pack(b, self._name, x.transpose)
+        else:
+            factors = x, self._weight_panels(b, weight.transpose)
+        multiply(
+            b,
             self._name,
-            ("c",),
-            cost.multiply_adds(m * n * k),
-            a=b.dense(data).at,
-            a_row=k,
-            a_column=1,
-            panels=panels.at,
-            c=target.at,
-            c_row=n,
-            m=m,
-            k=k,
-            n=n,
+            *factors,
+            target,
+            transposed=transposed,
             bias=bias,
-            mask=0,
-            mask_row=0,
             epilogue=int(code(self.activation)),
-            accumulate=0,
         )
 
     def backward(self, b: Builder) -> None:
@@ -107,42 +118,18 @@ class DenseStep:
         return dz
 
     def _weight_gradient(self, b: Builder, dz: Dense) -> None:
-        m, n, k = self._sizes(b)
-        data, weight = self.layer.inputs[:2]
-        panels = b.new_dense(f"{self._name}.panels", (panels_size(m, k),), "float32")
-        b.kernel(
-            "pack_panels",
-            self._name,
-            ("panels",),
-            cost.floats(2 * m * k),
-            b=b.dense(data).at,
-            b_row=k,
-            b_column=1,
-            panels=panels.at,
-            k=m,
-            n=k,
-        )
+        m, n, _ = self._sizes(b)
+        weight = self.layer.inputs[1]
+        panels = pack(b, self._name, self._data(b))
         before = b.gradients.accumulator(weight)
         target = before if isinstance(before, Dense) else b.gradients.fresh(weight)
-        b.kernel(
-            "gemm",
+        multiply(
+            b,
             self._name,
-            ("c",),
-            cost.multiply_adds(m * n * k),
-            a=dz.at,
-            a_row=1,
-            a_column=n,
-            panels=panels.at,
-            c=target.at,
-            c_row=k,
-            m=n,
-            k=m,
-            n=k,
-            bias=0,
-            mask=0,
-            mask_row=0,
-            epilogue=0,
-            accumulate=int(target is before),
+            Matrix(dz, m, n).transpose,
+            panels,
+            target,
+            accumulate=target is before,
         )
         if target is not before:
             b.gradients.contribute(weight, target)
@@ -170,60 +157,26 @@ class DenseStep:
             b.gradients.contribute(bias, target)
 
     def _data_gradient(self, b: Builder, dz: Dense) -> None:
-        m, n, k = self._sizes(b)
-        data, weight = self.layer.inputs[:2]
-        panels = self._pack(b, weight, transposed=False)
+        m, n, _ = self._sizes(b)
+        data, weight = self.layer.inputs[0], self._weight(b)
+        panels = panels_in_place(weight) if m <= _FEW_ROWS else None
+        if panels is None:
+            panels = self._weight_panels(b, weight)
         before = b.gradients.accumulator(data)
         target = before if isinstance(before, Dense) else b.gradients.fresh(data)
         below = self.masked.activated.get(data)
         alone = below is not None and b.users[data] == 1 and not b.is_output(data)
         if alone:
             self.masked.done.add(data)
-        b.kernel(
-            "gemm",
+        multiply(
+            b,
             self._name,
-            ("c",),
-            cost.multiply_adds(m * n * k),
-            a=dz.at,
-            a_row=n,
-            a_column=1,
-            panels=panels.at,
-            c=target.at,
-            c_row=k,
-            m=m,
-            k=n,
-            n=k,
-            bias=0,
-            mask=b.dense(data).at if alone else 0,
-            mask_row=k if alone else 0,
+            Matrix(dz, m, n),
+            panels,
+            target,
+            mask=b.dense(data) if alone else None,
             epilogue=int(code(below)) if alone else 0,
-            accumulate=int(target is before),
+            accumulate=target is before,
         )
         if target is not before:
             b.gradients.contribute(data, target)
-
-    def _pack(self, b: Builder, weight: Entry, transposed: bool) -> Dense:
-        """The weight in panels: of W^T for the forward, of W for the data gradient."""
-        n, k = b.shape(weight)
-        rows, columns = (k, n) if transposed else (n, k)
-        constant = weight in b.parameters
-        panels = b.new_dense(
-            f"{weight.name}.panels", (panels_size(rows, columns),), "float32"
-        )
-        section: Section | None = None
-        if constant:
-            section, panels.buffer.segment = "pack", "packed"
-        b.kernel(
-            "pack_panels",
-            self._name,
-            ("panels",),
-            cost.floats(2 * n * k),
-            section,
-            b=b.dense(weight).at,
-            b_row=1 if transposed else k,
-            b_column=k if transposed else 1,
-            panels=panels.at,
-            k=rows,
-            n=columns,
-        )
-        return panels

@@ -90,8 +90,8 @@ _FIELDS = {
     # Matrices: C = A @ B with B in panels.
     "pack_panels": "b@ b_row b_column panels@ k n",
     "gemm": (
-        "a@ a_row a_column panels@ c@ c_row m k n bias@ mask@ mask_row "
-        "epilogue accumulate"
+        "a@ a_row a_column panels@ panel_size panel_row c@ c_row m k n bias@ mask@ "
+        "mask_row epilogue accumulate transposed"
     ),
     "column_sums": "x@ x_row sums@ m n accumulate",
     # Convolution.

@@ -62,6 +62,41 @@ def load_row(row: int, source: int, index: int, count: int) -> None:
 
 
 @inlined
+def multiply_tile(
+    rows: int,
+    a: int,
+    a_row: int,
+    b: int,
+    step: int,
+    width: int,
+    n0: int,
+    a0: int,
+    b0: int,
+    n1: int,
+    a1: int,
+    b1: int,
+    n2: int,
+    a2: int,
+    init: int,
+    init_row: int,
+    out: int,
+    out_row: int,
+) -> None:
+    """Compute one tile; see `microkernel`. The steps of b in n2 are `step`."""
+    # fmt: off
+    if width == LANES and n1 == TAPS and a1 == a_row:
+        _tile_1_taps(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                     init, init_row, out, out_row, width)
+    elif width == LANES:
+        _tile_1(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                init, init_row, out, out_row, width)
+    else:
+        _tile_2(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
+                init, init_row, out, out_row, width)
+    # fmt: on
+
+
+@inlined
 def multiply_rows(
     m: int,
     a: int,
@@ -116,15 +151,8 @@ def multiply_rows(
             if carry == ADD_BEFORE_EPILOGUE:
                 init, init_row = y, c_row
         # fmt: off
-        if width == LANES and n1 == TAPS and a1 == a_row:
-            _tile_1_taps(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                         init, init_row, out, out_row, width)
-        elif width == LANES:
-            _tile_1(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                    init, init_row, out, out_row, width)
-        else:
-            _tile_2(rows, x, a_row, panel, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                    init, init_row, out, out_row, width)
+        multiply_tile(rows, x, a_row, panel, step, width, n0, a0, b0, n1, a1, b1,
+                      n2, a2, init, init_row, out, out_row)
         if nonlinear or not direct:
             z = mask + 4 * i * mask_row if mask != 0 else 0
             again = REPLACE if direct else carry

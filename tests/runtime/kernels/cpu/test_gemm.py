@@ -28,25 +28,44 @@ def pack(kernels, memory, b):
     return panels
 
 
-def gemm(kernels, a, panels, c, *, bias=0, mask=0, epilogue=0, accumulate=0):
-    """Run gemm; c may be a view of fewer columns than its rows hold."""
+def gemm(
+    kernels,
+    a,
+    panels,
+    c,
+    *,
+    bias=0,
+    mask=0,
+    epilogue=0,
+    accumulate=0,
+    transposed=0,
+):
+    """Run gemm; c may be a view of fewer columns than its rows hold.
+
+    `panels` are packed ones, or a matrix that is read where it lies.
+    """
     m, k = a.shape
+    width = panel_width()
+    packed = panels.ndim == 1
     kernels(
         "gemm",
         a=a,
         a_row=a.strides[0] // 4,
         a_column=a.strides[1] // 4,
         panels=panels,
+        panel_size=k * width if packed else width,
+        panel_row=width if packed else panels.strides[0] // 4,
         c=c,
         c_row=c.strides[0] // 4,
         m=m,
         k=k,
-        n=c.shape[1],
+        n=c.shape[0] if transposed else c.shape[1],
         bias=bias,
         mask=mask,
         mask_row=0 if isinstance(mask, int) else mask.strides[0] // 4,
         epilogue=epilogue,
         accumulate=accumulate,
+        transposed=transposed,
     )
 
 
@@ -118,20 +137,95 @@ def test_gemm(
     memory.check()
 
 
+@fast
+@given(
+    m=st.integers(1, 130),
+    k=EDGE,
+    n=st.integers(1, 70),
+    flipped=st.booleans(),
+    biased=st.booleans(),
+    epilogue=st.integers(0, 5),
+    masked=st.booleans(),
+    accumulate=st.integers(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_transposed_gemm(
+    kernels: Kernels, m, k, n, flipped, biased, epilogue, masked, accumulate, seed
+):
+    memory, random = Memory(), np.random.default_rng(seed)
+    values = random.normal(size=(m, k))
+    a = memory.array(values.T).T if flipped else memory.array(values)
+    b = memory.array(random.normal(size=(k, n)))
+    bias = memory.array(random.normal(size=m)) if biased else 0
+    mask = memory.array(random.uniform(-0.9, 0.9, (n, m))) if masked else 0
+    wide = memory.array(random.normal(size=(n, m + 3)))
+    c, before = wide[:, :m], wide.copy()
+    gemm(
+        kernels,
+        a,
+        pack(kernels, memory, b),
+        c,
+        bias=bias,
+        mask=mask,
+        epilogue=epilogue,
+        accumulate=accumulate,
+        transposed=1,
+    )
+
+    expected = (a.astype(np.float64) @ b).T + (bias if biased else 0)
+    if masked:
+        expected = expected * gradient(mask, epilogue)
+    else:
+        expected = activate(expected, epilogue)
+    if accumulate:
+        expected = expected + before[:, :m]
+    np.testing.assert_allclose(c, expected, rtol=2e-5, atol=2e-5)
+    np.testing.assert_array_equal(wide[:, m:], before[:, m:])
+    memory.check()
+
+
+def test_transposed_gemm_rounds_as_the_other(kernels, memory, random):
+    x, weight = (memory.array(random.normal(size=(s, 300))) for s in (40, 50))
+    bias = memory.array(random.normal(size=50))
+    one, other = memory.nans(40, 50), memory.nans(40, 50)
+    gemm(kernels, x, pack(kernels, memory, weight.T), one, bias=bias)
+    panels = pack(kernels, memory, x.T)
+    gemm(kernels, weight, panels, other, bias=bias, transposed=1)
+    np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("panels", [1, 3])
+@pytest.mark.parametrize("k", [5, 9000])
+def test_gemm_reads_panels_where_they_lie(kernels, memory, random, k, panels):
+    n = panels * panel_width()
+    a = memory.array(random.normal(size=(17, k)))
+    b = memory.array(random.normal(size=(k, n)))
+    packed, in_place = memory.nans(17, n), memory.nans(17, n)
+    gemm(kernels, a, pack(kernels, memory, b), packed)
+    gemm(kernels, a, b, in_place)
+    np.testing.assert_array_equal(packed, in_place)
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
 @pytest.mark.parametrize("accumulate", [0, 1])
 @pytest.mark.parametrize("epilogue", [0, 1])
 @pytest.mark.parametrize("n", [40, 64])
-def test_gemm_deeper_than_the_cache(kernels, memory, random, n, epilogue, accumulate):
+def test_gemm_deeper_than_the_cache(
+    kernels, memory, random, n, epilogue, accumulate, transposed
+):
     m, k = 61, 9000
     a = memory.array(random.normal(size=(m, k)))
     b = memory.array(random.normal(size=(k, n)))
     bias = memory.array(random.normal(size=n))
+    if transposed:
+        a, b = b.T, a.T
     c = memory.array(random.normal(size=(m, n)))
     before = c.copy()
     panels = pack(kernels, memory, b)
     options = {"bias": bias, "epilogue": epilogue, "accumulate": accumulate}
-    gemm(kernels, a, panels, c, **options)
-    expected = activate(a.astype(np.float64) @ b + bias, epilogue)
+    gemm(kernels, a, panels, c, **options, transposed=transposed)
+    product = a.astype(np.float64) @ b
+    expected = activate((product.T if transposed else product) + bias, epilogue)
     expected += before * accumulate
     np.testing.assert_allclose(c, expected, rtol=1e-4, atol=1e-3)
 

@@ -1,0 +1,126 @@
+"""Products of matrices as rows of `gemm`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from runtime.devices.cpu import cost
+from runtime.graph.build import At, Builder, Dense
+from runtime.graph.plan import Section
+from runtime.kernels.cpu.table import panel_width, panels_size
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """A dense array as a matrix, or (`flipped`) as the matrix's transpose."""
+
+    data: Dense
+    rows: int
+    columns: int
+    flipped: bool = False
+
+    @property
+    def transpose(self) -> Matrix:
+        return Matrix(self.data, self.columns, self.rows, not self.flipped)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Elements from one row, from one column to the next."""
+        return (1, self.rows) if self.flipped else (self.columns, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Panels:
+    """A right-hand factor as `gemm` reads it.
+
+    Attributes:
+        columns: How many columns it has.
+        size: Elements from one panel to the next.
+        row: Elements from one row of a panel to the next.
+    """
+
+    at: At
+    columns: int
+    size: int
+    row: int
+
+
+def pack(
+    b: Builder,
+    name: str,
+    matrix: Matrix,
+    section: Section | None = None,
+    segment: str = "arena",
+) -> Panels:
+    """Put a matrix into panels."""
+    k, n = matrix.rows, matrix.columns
+    panels = b.new_dense(
+        f"{matrix.data.buffer.name}.panels", (panels_size(k, n),), "float32"
+    )
+    panels.buffer.segment = segment
+    b_row, b_column = matrix.strides
+    b.kernel(
+        "pack_panels",
+        name,
+        ("panels",),
+        cost.floats(2 * k * n),
+        section,
+        b=matrix.data.at,
+        b_row=b_row,
+        b_column=b_column,
+        panels=panels.at,
+        k=k,
+        n=n,
+    )
+    return Panels(panels.at, n, k * panel_width(), panel_width())
+
+
+def panels_in_place(matrix: Matrix) -> Panels | None:
+    """A matrix that consists of panels where it lies, if it does."""
+    if matrix.flipped or matrix.columns % panel_width():
+        return None
+    return Panels(matrix.data.at, matrix.columns, panel_width(), matrix.columns)
+
+
+def multiply(
+    b: Builder,
+    name: str,
+    x: Matrix,
+    panels: Panels,
+    target: Dense,
+    *,
+    transposed: bool = False,
+    bias: Dense | None = None,
+    mask: Dense | None = None,
+    epilogue: int = 0,
+    accumulate: bool = False,
+) -> None:
+    """target = x times the panels; with `transposed`, the product's transpose.
+
+    See the kernel `gemm` for the rest.
+    """
+    a_row, a_column = x.strides
+    row = x.rows if transposed else panels.columns
+    b.kernel(
+        "gemm",
+        name,
+        ("c",),
+        cost.multiply_adds(x.rows * x.columns * panels.columns),
+        a=x.data.at,
+        a_row=a_row,
+        a_column=a_column,
+        panels=panels.at,
+        panel_size=panels.size,
+        panel_row=panels.row,
+        c=target.at,
+        c_row=row,
+        m=x.rows,
+        k=x.columns,
+        n=panels.columns,
+        bias=0 if bias is None else bias.at,
+        mask=0 if mask is None else mask.at,
+        mask_row=0 if mask is None else row,
+        epilogue=epilogue,
+        accumulate=int(accumulate),
+        transposed=int(transposed),
+    )
