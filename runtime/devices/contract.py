@@ -95,7 +95,8 @@ class Program(Protocol):
     ) -> None:
         """Run a section after all that was launched before; may return early.
 
-        Weights are repacked first if the parameters have changed.
+        "step" is "forward" and then "backward". Weights are repacked first if the
+        parameters have changed.
         """
         ...
 

@@ -145,19 +145,12 @@ class HostProgram:
     ) -> None:
         if self._closed:
             raise ClosedError(f"a program on {self.device} was used after close")
-        if section == "backward":
-            slot, key = self._before_backward()
-        elif section == "update":
-            self.segments["parameter"].version += 1
-        if section in ("forward", "predict"):
-            self._repack(key)
-        self._run(section, slot, key)
+        if section == "step":
+            self._step(slot, key)
+        else:
+            self._launch(section, slot, key)
         if self._guards is not None:
             self._guards.check(section)
-        if section == "forward":
-            self._forward, self._backward_done = (slot, key), False
-        elif section == "backward":
-            self._backward_done = True
 
     def wait(self) -> None:
         """Nothing is ever late here."""
@@ -168,6 +161,23 @@ class HostProgram:
         self._face = []
         self._slotted = {}
         self.segments = {}
+
+    def _launch(self, section: Section, slot: int, key: StepKey) -> None:
+        if section == "backward":
+            slot, key = self._before_backward()
+        elif section == "update":
+            self.segments["parameter"].version += 1
+        if section in ("forward", "predict"):
+            self._repack(key)
+        self._run(section, slot, key)
+        if section == "forward":
+            self._forward, self._backward_done = (slot, key), False
+        elif section == "backward":
+            self._backward_done = True
+
+    def _step(self, slot: int, key: StepKey) -> None:
+        self._launch("forward", slot, key)
+        self._launch("backward", slot, key)
 
     # What other devices build on -------------------------------------------------
 

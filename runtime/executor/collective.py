@@ -81,6 +81,8 @@ class Update:
         self.inline = False
         self._memory = memory
         self._programs: list[Program | None] = [None] * len(memory.devices)
+        # The array of each device's last step: mostly it is given again.
+        self._written: list[NDArray[np.float64] | None] = [None] * len(memory.devices)
         self._crosses = updater.rule is None or len(memory.domains) > 1
         self._host_states: dict[int, Any] = {}
         self._dispatched: list[Step] = []
@@ -240,9 +242,12 @@ class Update:
             raise DeviceError(torn)
 
     def _write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
+        if hyper is None or hyper is self._written[index]:
+            return
         program = self._programs[index]
-        if program is not None and hyper is not None:
+        if program is not None:
             program.write("hyper", "hyper", hyper)
+            self._written[index] = hyper
 
     def _reduce(self, index: int, step: Step) -> bool:
         """Sum gradients on the host; False if another device failed in it."""

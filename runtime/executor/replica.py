@@ -173,8 +173,7 @@ class Replica:
         self._write(program, inputs, slot)
         if copied is not None:
             copied(self.index)
-        program.launch("forward", slot, key)
-        program.launch("backward", slot)
+        program.launch("step", slot, key)
         program.wait()
         self._last = program, slot
 

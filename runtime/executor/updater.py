@@ -31,7 +31,7 @@ class Updater:
         states: Names of the rule's state arrays, such as ("momentum",).
         hyper: Called once for each step when it is dispatched, on the Trio thread; it
             counts the step and returns the rule's numbers, float64 of shape
-            (len(parameters), H).
+            (len(parameters), H), in an array that is never changed afterwards.
         revert: Takes back the latest call of `hyper` whose step was withdrawn or
             failed; called on the Trio thread.
         function: (index, weight, gradient, state) -> None; changes weight and state in

@@ -23,7 +23,8 @@ from runtime.graph.ir import Shape
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
-Section = Literal["pack", "forward", "backward", "commit", "predict", "update"]
+# What a plan holds, and "step": forward and backward in one launch.
+Section = Literal["pack", "forward", "backward", "commit", "predict", "update", "step"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,24 @@ def test_second_backward_gives_the_same_gradients(device: Device) -> None:
             np.testing.assert_array_equal(value, first[key], err_msg=key)
 
 
+@pytest.mark.parametrize("name", NETS)
+def test_a_step_is_forward_and_backward(device: Device, name: str) -> None:
+    net = NETS[name]()
+    whole, parts = (net.compile(device, True) for _ in range(2))
+    for program in (whole, parts):
+        net.load(program)
+    for _ in range(2):
+        whole.launch("step")
+        whole.launch("commit")
+        got, expected = results(whole), train(parts)
+        for key, value in expected.items():
+            np.testing.assert_array_equal(got[key], value, err_msg=key)
+        # The next step sees changed parameters.
+        for program in (whole, parts):
+            for key in program.plan.tensors["parameter"]:
+                program.write("parameter", key, program.read("parameter", key) / 2)
+
+
 def test_requests_add_and_null(device: Device) -> None:
     net = mlp()
     net.gradients = {"fc1_weight": "add", "fc2_bias": "null", "data": "add"}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,11 @@ class CpuProgram(HostProgram):
         self._keep: list[NDArray[np.int64]] = []
         super().__init__(device, plan, shared, slots)
         self._native_only = plan.all_native
+        self._steps = (
+            [self._whole_step(slot) for slot in range(slots)]
+            if self._native_only and "backward" in plan.sections
+            else None
+        )
         sections: tuple[Section, ...] = tuple(plan.sections)
         self.inline = self._native_only and plan.cost(*sections) < INLINE_MICROSECONDS
 
@@ -81,6 +87,24 @@ class CpuProgram(HostProgram):
         words[0] = self._library.address(row.kernel)
         return words
 
+    def _step(self, slot: int, key: StepKey) -> None:
+        """In one call if all of it is native: repacking is part of every step."""
+        if self._steps is None:
+            super()._step(slot, key)
+            return
+        run, address, rows = self._library.run, *self._steps[slot]
+        run(address, rows)
+        self._forward, self._backward_done = (slot, key), True
+        self._packed_version = self.segments["parameter"].version
+
+    def _whole_step(self, slot: int) -> tuple[int, int]:
+        """Address and length of a table of all rows of a step."""
+        sections: tuple[Section, ...] = ("pack", "forward", "backward")
+        rows = [row for s in sections for row in self.plan.sections.get(s, ())]
+        table = np.stack([self._encode(r, slot) for r in rows if _is_native(r)])
+        self._keep.append(table)
+        return table.ctypes.data, len(table)
+
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
         if not self._native_only:
             super()._run(section, slot, key)
@@ -91,6 +115,10 @@ class CpuProgram(HostProgram):
     def close(self) -> None:
         super().close()
         self._keep = []
+
+
+def _is_native(row: Row) -> TypeGuard[NativeRow]:
+    return isinstance(row, NativeRow)
 
 
 def _call(library: Library, table: NDArray[np.int64]) -> Run:
