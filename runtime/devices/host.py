@@ -8,7 +8,7 @@ Next: `runtime.devices.reference`, which is this and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +17,8 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Segment, StepKey
 from runtime.devices.guards import Guards
+from runtime.devices.rows import Run, View, bind_definition, bind_updates
 from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
-from runtime.graph import registry
-from runtime.graph.attributes import parse
 from runtime.graph.plan import (
     ALIGNMENT,
     Address,
@@ -32,12 +31,8 @@ from runtime.graph.plan import (
     Tensor,
     UpdateRow,
 )
-from runtime.graph.registry import Mode, Operator
-from runtime.ops.random import PhiloxSource
-from runtime.ops.update import get_rule
 
 Array = NDArray[Any]
-Run = Callable[[StepKey], None]
 
 
 class HostSegment:
@@ -202,94 +197,19 @@ class HostProgram:
         updates = [row for row in rows if isinstance(row, UpdateRow)]
         for row in rows:
             if isinstance(row, DefinitionRow):
-                run = self.bind_definition(row, slot)
+                run = bind_definition(row, self._viewer(slot), self.device)
                 bound.append(Bound(run, row.reads, row.writes))
             elif isinstance(row, NativeRow):
                 raise DeviceError(f"{self.device} has no kernel `{row.kernel}`")
         if updates:
             reads = tuple(span for row in updates for span in row.reads)
             writes = tuple(span for row in updates for span in row.writes)
-            bound.append(Bound(self._bind_updates(updates), reads, writes))
+            run = bind_updates(updates, self._viewer(slot))
+            bound.append(Bound(run, reads, writes))
         return bound
 
-    def bind_definition(self, row: DefinitionRow, slot: int) -> Run:
-        """A definition row as a callable."""
-
-        def views(tensors: tuple[Tensor | None, ...]) -> list[Array | None]:
-            return [None if t is None else self.view(t, slot) for t in tensors]
-
-        inputs, outputs = views(row.inputs), views(row.outputs)
-        if row.operator in _PLANNER_ROWS:
-            planner_row = _PLANNER_ROWS[row.operator]
-            return lambda key: planner_row(inputs, outputs)
-        operator = registry.get(row.operator)
-        attributes: Any = parse(operator.attributes, row.attributes, row.operator)
-        return self._bind_operator(
-            row,
-            operator,
-            attributes,
-            (inputs, outputs, views(row.grads_out), views(row.grads_in)),
-        )
-
-    def _bind_operator(
-        self,
-        row: DefinitionRow,
-        operator: Operator,
-        attributes: Any,
-        operands: tuple[list[Any], list[Any], list[Any], list[Any]],
-    ) -> Run:
-        inputs, outputs, grads_out, grads_in = operands
-        plain = Mode(row.is_train)
-
-        def mode(key: StepKey) -> Mode:
-            if not operator.is_random:
-                return plain
-            source = PhiloxSource(key.seed, row.position, key.step, key.row)
-            return Mode(row.is_train, source)
-
-        def forward(key: StepKey) -> None:
-            with self._explain(row):
-                operator.forward(attributes, inputs, outputs, mode(key))
-
-        rule = operator.backward
-
-        def backward(key: StepKey) -> None:
-            assert rule is not None
-            with self._explain(row):
-                rule(attributes, grads_out, inputs, outputs, grads_in, mode(key))
-
-        return backward if row.backward else forward
-
-    def _explain(self, row: DefinitionRow) -> _Explain:
-        return _Explain(row, self.device)
-
-    def _bind_updates(self, rows: Sequence[UpdateRow]) -> Run:
-        places = [
-            (
-                get_rule(row.rule).apply,
-                self.view(row.weight),
-                [self.view(gradient) for gradient in row.gradients],
-                [self.view(state) for state in row.states],
-                self.view(row.hyper),
-                row.reset,
-            )
-            for row in rows
-        ]
-
-        def run(key: StepKey) -> None:
-            written: list[tuple[Array, Array]] = []
-            for apply, weight, gradients, states, hyper, reset in places:
-                total = gradients[0]
-                for gradient in gradients[1:]:
-                    total = total + gradient
-                before = np.ones_like(weight) if reset else weight
-                weight_after, states_after = apply(before, total, states, hyper)
-                written.append((weight, weight_after))
-                written.extend(zip(states, states_after, strict=True))
-            for place, value in written:
-                place[...] = value
-
-        return run
+    def _viewer(self, slot: int) -> View:
+        return lambda tensor: self.view(tensor, slot)
 
     def _tensor(self, segment: str, name: str, slot: int) -> Array:
         try:
@@ -331,48 +251,6 @@ class HostProgram:
         with np.errstate(all="ignore"):
             for bound in self._sections[slot].get(section, ()):
                 bound.run(key)
-
-
-class _Explain:
-    """Adds node, operator and device to whatever goes wrong in a definition."""
-
-    __slots__ = ("_device", "_row")
-
-    def __init__(self, row: DefinitionRow, device: str) -> None:
-        self._row = row
-        self._device = device
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self, kind: object, error: BaseException | None, trace: object
-    ) -> None:
-        if error is not None:
-            direction = "backward" if self._row.backward else "forward"
-            error.add_note(
-                f"in the {direction} of `{self._row.node}` ({self._row.operator}) "
-                f"on {self._device}"
-            )
-
-
-def _copy(inputs: list[Any], outputs: list[Any]) -> None:
-    np.copyto(outputs[0], inputs[0], casting="unsafe")
-
-
-def _add(inputs: list[Any], outputs: list[Any]) -> None:
-    outputs[0] += inputs[0]
-
-
-def _zero(inputs: list[Any], outputs: list[Any]) -> None:
-    outputs[0].fill(0)
-
-
-_PLANNER_ROWS: dict[str, Callable[[list[Any], list[Any]], None]] = {
-    "=": _copy,
-    "+=": _add,
-    "0": _zero,
-}
 
 
 def _accept(name: str, segment: Segment, nbytes: int) -> HostSegment:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import Segment, StepKey
 from runtime.devices.cpu.native import CpuNative
-from runtime.devices.host import Bound, HostProgram, Run
+from runtime.devices.host import Bound, HostProgram
+from runtime.devices.rows import Run
 from runtime.graph.build import Native
 from runtime.graph.plan import Address, NativeRow, Plan, Row, Section
 from runtime.kernels.cpu.library import Library, load
