@@ -77,15 +77,24 @@ class Dense:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A float32 NHWC array with padded channels and a zero halo."""
+    """A float32 NHWC array with padded channels and a zero halo.
+
+    Attributes:
+        shape: Images, channels, height, width: as at the face.
+        halo: Rows and columns of zeros on either side.
+        unpadded: Whether there are no padding channels; see `Builder.unpadded`.
+    """
 
     buffer: Buffer
-    shape: Shape  # images, channels, height, width: as at the face
+    shape: Shape
     halo: tuple[int, int] = (0, 0)
+    unpadded: bool = False
 
     @property
     def pixel(self) -> int:
         """Elements from one pixel to the next."""
+        if self.unpadded:
+            return self.shape[1]
         return -(-self.shape[1] // CHANNEL_BLOCK) * CHANNEL_BLOCK
 
     @property
@@ -217,6 +226,8 @@ class Builder:
         gradients: The book of gradients; set in a training plan.
         halo, gradient_halo: Halo that the users of a value (of its gradient) need, as
             rows and columns on each side; steps fill it in before anything is emitted.
+        unpadded: Values of few channels that are stored as images without padding
+            channels, because all their users can read that; filled in likewise.
     """
 
     gradients: GradientBook
@@ -243,6 +254,7 @@ class Builder:
         self.users = count_users(graph)
         self.halo: dict[Entry, tuple[int, int]] = {}
         self.gradient_halo: dict[Entry, tuple[int, int]] = {}
+        self.unpadded: set[Entry] = set()
         self._forms: dict[Entry, dict[type, Form]] = {}
         self._saved: dict[tuple[Node, str], Buffer] = {}
         self._next = {
@@ -279,12 +291,16 @@ class Builder:
         return Dense(Buffer(name, nbytes), shape, dtype)
 
     def new_image(
-        self, name: str, shape: Shape, halo: tuple[int, int] = (0, 0)
+        self,
+        name: str,
+        shape: Shape,
+        halo: tuple[int, int] = (0, 0),
+        unpadded: bool = False,
     ) -> Image:
-        image = Image(Buffer(name, 0), shape, halo)
+        image = Image(Buffer(name, 0), shape, halo, unpadded)
         image.buffer.nbytes = 4 * shape[0] * image.image
         if halo != (0, 0):
-            image.buffer.geometry = (*shape, *halo)
+            image.buffer.geometry = (*shape, *halo, image.pixel)
         return image
 
     def _placed(self, tensor: Tensor, name: str) -> Dense:
@@ -345,7 +361,10 @@ class Builder:
 
     def output_image(self, entry: Entry) -> Image:
         return self.new_image(
-            entry.name, self.shape(entry), self.halo.get(entry, (0, 0))
+            entry.name,
+            self.shape(entry),
+            self.halo.get(entry, (0, 0)),
+            entry in self.unpadded,
         )
 
     def _converter(self) -> Native:

@@ -18,7 +18,7 @@ from runtime.devices.cpu.dense import DenseStep, Masked
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
 from runtime.devices.cpu.pooling import PoolStep
 from runtime.devices.cpu.softmax import SoftmaxStep
-from runtime.graph.build import Builder, Step
+from runtime.graph.build import CHANNEL_BLOCK, Builder, Step
 from runtime.graph.definition import DefinitionStep
 from runtime.graph.ir import Entry, Node
 
@@ -55,7 +55,25 @@ class Selection:
             if isinstance(step, ConvolutionStep):
                 step.prepare(self._b)
             steps.append(step)
+        self._b.unpadded |= self._unpadded(steps)
         return steps
+
+    def _unpadded(self, steps: list[Step]) -> set[Entry]:
+        """Inputs of few channels that only convolutions read, as their data."""
+        data = {s.layer.inputs[0] for s in steps if isinstance(s, ConvolutionStep)}
+        others = {
+            entry
+            for step in steps
+            for node in step.nodes
+            for entry in (
+                node.inputs[1:] if isinstance(step, ConvolutionStep) else node.inputs
+            )
+        }
+        return {
+            entry
+            for entry in data - others
+            if entry.node.operator is None and self._b.shape(entry)[1] < CHANNEL_BLOCK
+        }
 
     def _fused(self, node: Node) -> Step | None:
         if self._is(node, "Activation"):

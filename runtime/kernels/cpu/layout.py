@@ -9,7 +9,6 @@ import numpy as np
 from llvmlite import ir
 
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.table import CHANNEL_BLOCK
 from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.vector import (
     FLOAT,
@@ -155,8 +154,7 @@ def to_image(
     height: int,
     width: int,
 ) -> None:
-    """Dense NCHW to an image tensor; its padding channels become zero."""
-    stored = (channels + CHANNEL_BLOCK - 1) // CHANNEL_BLOCK * CHANNEL_BLOCK
+    """Dense NCHW to an image tensor; its padding channels, if any, become zero."""
     plane = height * width
     if y_row == width * y_pixel:
         height, width = 1, plane
@@ -164,7 +162,15 @@ def to_image(
         for h in range(height):
             source = x + 4 * (image * channels * plane + h * width)
             result = y + 4 * (image * y_image + h * y_row)
-            transpose_matrix(source, plane, result, y_pixel, channels, width, stored)
+            if y_pixel == 1:
+                for w in range(0, width, LANES):
+                    pixels = load_first(source, w, width - w)
+                    store_first(result, w, pixels, width - w)
+            else:
+                # fmt: off
+                transpose_matrix(source, plane, result, y_pixel, channels, width,
+                                 y_pixel)
+                # fmt: on
 
 
 @kernel

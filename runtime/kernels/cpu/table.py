@@ -8,7 +8,8 @@ be written without them.
 An *image* tensor is NHWC with channels padded to a multiple of 8. Its field `x` is
 the address of pixel (0, 0) of image 0, and `x_image`, `x_row`, `x_pixel` are its
 strides, so that there may be a halo around every image. Padding channels hold zero,
-and every kernel keeps them so.
+and every kernel keeps them so. The inputs of convolutions may be without padding
+channels: x_pixel then is the number of channels.
 """
 
 from __future__ import annotations

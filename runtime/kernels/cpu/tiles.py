@@ -177,11 +177,15 @@ def finish_tile(
     carry: int,
 ) -> None:
     """Write a tile's sums to their place, through the epilogue."""
-    whole = columns >= stored and stored % LANES == 0
-    if whole and epilogue == Epilogue.RELU and mask == 0 and carry == REPLACE:
+    if mask == 0 and carry == REPLACE and epilogue <= Epilogue.RELU:
         for r in range(rows):
             for v in range(0, stored, LANES):
-                store(c, r * c_row + v, rectify(load(source, r * source_row + v)))
+                value = load(source, r * source_row + v)
+                if epilogue == Epilogue.RELU:
+                    value = rectify(value)
+                if columns - v < LANES:
+                    value = keep_first(value, columns - v)
+                store_first(c, r * c_row + v, value, stored - v)
         return
     for r in range(rows):
         for v in range(0, stored, LANES):

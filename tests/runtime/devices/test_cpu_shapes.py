@@ -207,3 +207,18 @@ def test_wild_labels_are_no_index(label: float) -> None:
     gradient = program.read("input_gradient", "data")
     np.testing.assert_array_equal(gradient[0], p[0])
     np.testing.assert_allclose(gradient[1], p[1] - [0, 1, 0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8])
+@pytest.mark.parametrize("read_by_another", [False, True])
+def test_inputs_of_few_channels(channels: int, read_by_another: bool) -> None:
+    data = sym.Variable("data")
+    x = sym.Convolution(data, num_filter=channels, kernel=(3, 3), pad=(1, 1))
+    if read_by_another:
+        x = x + sym.Pooling(data, kernel=(1, 1), pool_type="max")
+    net = Net(x, {"data": (2, channels, 5, 6)})
+    check(net)
+    rows = net.compile(create_device("cpu"), True).plan.sections["forward"]
+    (row,) = (r for r in rows if isinstance(r, NativeRow) and r.kernel == "conv")
+    few = channels < 8 and not read_by_another
+    assert row.operands["x_pixel"] == (channels if few else 8)

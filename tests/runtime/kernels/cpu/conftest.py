@@ -18,9 +18,11 @@ Floats = NDArray[np.float32]
 
 
 class Image:
-    """An NHWC image tensor with padded channels inside a halo of zeros."""
+    """An NHWC image tensor inside a halo of zeros, with padded channels or without."""
 
-    def __init__(self, memory: Memory, nchw: ArrayLike, halo: int = 0) -> None:
+    def __init__(
+        self, memory: Memory, nchw: ArrayLike, halo: int = 0, unpadded: bool = False
+    ) -> None:
         values = np.asarray(nchw, np.float32)
         self.images, self.channels, self.height, self.width = values.shape
         self.halo = halo
@@ -28,7 +30,7 @@ class Image:
             self.images,
             self.height + 2 * halo,
             self.width + 2 * halo,
-            padded(self.channels),
+            self.channels if unpadded else padded(self.channels),
         )
         self.nchw[...] = values
 
@@ -89,9 +91,9 @@ class Memory:
         """Guarded float32 NaNs: a result that is not written shows."""
         return self.array(np.full(shape, np.nan))
 
-    def image(self, nchw: ArrayLike, halo: int = 0) -> Image:
+    def image(self, nchw: ArrayLike, halo: int = 0, unpadded: bool = False) -> Image:
         """Guarded image tensor."""
-        return Image(self, nchw, halo)
+        return Image(self, nchw, halo, unpadded)
 
     def check(self) -> None:
         """Assert that all guard zones are intact."""

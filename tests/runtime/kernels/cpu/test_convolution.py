@@ -200,14 +200,24 @@ def test_pack_of_some_taps(
     counted=st.booleans(),
     halo=st.integers(0, 1),
     by_pixel=st.integers(0, 1),
+    unpadded=st.booleans(),
 )
 def test_conv(
-    kernels: Kernels, case, epilogue, accumulate, biased, counted, halo, by_pixel
+    kernels: Kernels,
+    case,
+    epilogue,
+    accumulate,
+    biased,
+    counted,
+    halo,
+    by_pixel,
+    unpadded,
 ):
     assume(not by_pixel or case.feeds_all)
     memory, random = Memory(), np.random.default_rng(case.width)
     shape = (case.images, case.in_channels, case.height, case.width)
-    x = memory.image(random.normal(size=shape), 0 if by_pixel else case.pad)
+    reach = 0 if by_pixel else case.pad
+    x = memory.image(random.normal(size=shape), reach, unpadded)
     weight = memory.array(
         random.normal(size=(case.out_channels, case.in_channels, *case.kernel))
     )
@@ -251,11 +261,16 @@ def test_conv(
 
 
 @fast
-@given(case=cases, accumulate=st.integers(0, 1), halo=st.integers(0, 1))
-def test_conv_weight_gradient(kernels: Kernels, case, accumulate, halo):
+@given(
+    case=cases,
+    accumulate=st.integers(0, 1),
+    halo=st.integers(0, 1),
+    unpadded=st.booleans(),
+)
+def test_conv_weight_gradient(kernels: Kernels, case, accumulate, halo, unpadded):
     memory, random = Memory(), np.random.default_rng(case.width)
     shape = (case.images, case.in_channels, case.height, case.width)
-    x = memory.image(random.normal(size=shape), case.pad)
+    x = memory.image(random.normal(size=shape), case.pad, unpadded)
     dy = memory.image(
         random.normal(size=(case.images, case.out_channels, *case.out)), halo
     )

@@ -16,12 +16,15 @@ from tests.runtime.kernels.cpu.conftest import Kernels, Memory
     height=st.integers(1, 9),
     width=st.integers(1, 33),
     halo=st.integers(0, 2),
+    unpadded=st.booleans(),
 )
-def test_to_image_and_back(kernels: Kernels, images, channels, height, width, halo):
+def test_to_image_and_back(
+    kernels: Kernels, images, channels, height, width, halo, unpadded
+):
     memory, random = Memory(), np.random.default_rng(channels * width)
     shape = (images, channels, height, width)
     x = memory.array(random.normal(size=shape))
-    y = memory.image(np.zeros(shape), halo)
+    y = memory.image(np.zeros(shape), halo, unpadded)
     y.interior[..., channels:] = 7  # must become zero
     sizes = dict(zip(("images", "channels", "height", "width"), shape, strict=True))
     kernels("to_image", x=x, **y.fields("y"), **sizes)
