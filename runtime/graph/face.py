@@ -1,0 +1,120 @@
+"""The face of a plan: the tensors that cross between host and device.
+
+Next: `runtime.graph.build`, where steps emit their rows over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from runtime.errors import GraphError, ShapeError
+from runtime.graph.gradient import needing_gradient, required_heads
+from runtime.graph.infer import Inference
+from runtime.graph.ir import Entry, Graph, Node, Shape
+from runtime.graph.plan import Layout, Tensor
+from runtime.graph.request import Request, parameter_names
+
+
+@dataclass(frozen=True)
+class Face:
+    """The tensors that cross between host and device, segment by segment."""
+
+    layouts: Mapping[str, Layout]
+    values: Mapping[Entry, Tensor]
+    gradients: Mapping[Entry, Tensor]
+    heads: Mapping[Entry, Tensor]
+    auxiliary_next: Mapping[Entry, Tensor]
+    outputs: Sequence[Tensor]
+
+
+def make_face(request: Request, inference: Inference) -> Face:
+    """Lay out every tensor of the face.
+
+    Raises:
+        GraphError, ShapeError: a shared layout does not fit the graph.
+    """
+    graph, gap = request.graph, request.guards
+
+    def items(nodes: Iterable[Node]) -> list[tuple[str, Shape, str]]:
+        return [
+            (n.name, inference.shapes[Entry(n)], inference.dtypes[Entry(n)].name)
+            for n in nodes
+        ]
+
+    wished = {name for name, wish in request.gradients.items() if wish != "null"}
+    arguments = {node.name: node for node in graph.arguments}
+    inputs = [arguments[name] for name in request.inputs]
+    names = parameter_names(graph, request.inputs)
+    parameters = request.parameters or Layout.pack(
+        "parameter", items(arguments[name] for name in names), gap
+    )
+    auxiliaries = request.auxiliaries or Layout.pack(
+        "auxiliary", items(graph.auxiliaries), gap
+    )
+    _check_layout(parameters, items(arguments[name] for name in names))
+    _check_layout(auxiliaries, items(graph.auxiliaries))
+    output_items = _output_items(graph, inference)
+    layouts = {
+        "parameter": parameters,
+        "auxiliary": auxiliaries,
+        "input": Layout.pack("input", items(inputs), gap),
+        "output": Layout.pack("output", output_items, gap),
+    }
+    gradients: dict[Entry, Tensor] = {}
+    heads: dict[Entry, Tensor] = {}
+    auxiliary_next: dict[Entry, Tensor] = {}
+    if request.is_train:
+        layouts["gradient"] = parameters.rename("gradient")
+        layouts["auxiliary_next"] = auxiliaries.rename("auxiliary_next")
+        layouts["input_gradient"] = Layout.pack(
+            "input_gradient", items(n for n in inputs if n.name in wished), gap
+        )
+        for name in wished:
+            segment = "gradient" if name in names else "input_gradient"
+            gradients[Entry(arguments[name])] = layouts[segment].tensors[name]
+        ordered = {Entry(n): None for n in graph.arguments}
+        gradients = {entry: gradients[entry] for entry in ordered if entry in gradients}
+        needed = needing_gradient(graph, frozenset(gradients))
+        required = required_heads(graph, needed)
+        layouts["head"] = Layout.pack(
+            "head",
+            [(e.name, inference.shapes[e], inference.dtypes[e].name) for e in required],
+            gap,
+        )
+        heads = {e: layouts["head"].tensors[e.name] for e in required}
+        auxiliary_next = {
+            Entry(n): layouts["auxiliary_next"].tensors[n.name]
+            for n in graph.auxiliaries
+        }
+    values = {Entry(n): layouts["input"].tensors[n.name] for n in inputs}
+    values |= {Entry(arguments[n]): parameters.tensors[n] for n in names}
+    values |= {Entry(n): auxiliaries.tensors[n.name] for n in graph.auxiliaries}
+    outputs = list(layouts["output"].tensors.values())
+    return Face(layouts, values, gradients, heads, auxiliary_next, outputs)
+
+
+def _output_items(graph: Graph, inference: Inference) -> list[tuple[str, Shape, str]]:
+    """One item per output; an output that stands twice gets a number behind it."""
+    seen: dict[str, int] = {}
+    items = []
+    for entry in graph.outputs:
+        count = seen[entry.name] = seen.get(entry.name, 0) + 1
+        name = entry.name if count == 1 else f"{entry.name}#{count}"
+        items.append((name, inference.shapes[entry], inference.dtypes[entry].name))
+    return items
+
+
+def _check_layout(layout: Layout, items: list[tuple[str, Shape, str]]) -> None:
+    for name, shape, dtype in items:
+        tensor = layout.tensors.get(name)
+        if tensor is None:
+            raise GraphError(
+                f"`{name}` is not among the shared parameters "
+                f"({', '.join(layout.tensors)})"
+            )
+        if (tensor.shape, tensor.dtype) != (shape, dtype):
+            raise ShapeError(
+                f"`{name}` is {shape} of {dtype} in this graph, but the memory that it "
+                f"shares holds {tensor.shape} of {tensor.dtype}"
+            )
