@@ -23,7 +23,7 @@ from asyncmod.errors import (
 from asyncmod.history import History
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.module import fit_loop, metrics, predict, score
-from asyncmod.module.batches import Array
+from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
 from asyncmod.module.descriptions import batch_axis, batch_size
 from asyncmod.module.flight import Flight, limit, padding, reading
@@ -348,9 +348,7 @@ class BaseModule:
             ArgumentError: `eval_data` is none of these, or batches cannot be merged.
         """
         self._need_params("predict")
-        if isinstance(eval_data, np.ndarray) or (
-            hasattr(eval_data, "__dlpack__") and not hasattr(eval_data, "data")
-        ):
+        if any(hasattr(eval_data, name) for name in ("__array__", "__dlpack__")):
             outputs = await self._predict_batch(DataBatch([eval_data]))
             return outputs[0]
         if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
@@ -583,7 +581,7 @@ class BaseModule:
         for description, array in zip(self.data_shapes, batch.data, strict=False):
             axis = batch_axis(description)
             if axis >= 0:
-                return int(np.shape(array)[axis])
+                return int(as_array(description.name, array).shape[axis])
         return batch_size(self.data_shapes)
 
     async def _predict_batch(self, batch: Any) -> list[NDArray]:

@@ -112,6 +112,7 @@ class Bound:
         data: The data inputs, in bound order.
         labels: The label inputs that are bound, in bound order.
         fed_labels: Those of them that the graph reads.
+        can_train: Whether every label that training reads is bound.
         users: Calls that are about to use the group.
     """
 
@@ -127,7 +128,7 @@ class Bound:
         # say so.
         bound = {description.name for description in labels}
         self._needs_labels = bool(group.spec.labels)
-        self._can_train = all(spec.name in bound for spec in group.spec.labels)
+        self.can_train = all(spec.name in bound for spec in group.spec.labels)
         self.labels = tuple(labels)
         self.users = 0
         read = set(group.input_names)
@@ -155,7 +156,7 @@ class Bound:
             if array.shape != shape or array.dtype is not dtype:
                 return None
             inputs[name] = array
-        if is_train and self._needs_labels and not (labels and self._can_train):
+        if is_train and self._needs_labels and not (labels and self.can_train):
             return None
         if not labels:
             return inputs
@@ -226,9 +227,13 @@ class Executors:
         group = await ExecutorGroup.create(spec, runtime, shared)
         return cls(template, runtime, Bound(group, data, labels))
 
-    def find(self, inputs: Inputs) -> tuple[Bound, dict[str, Array]] | None:
+    def find(
+        self, inputs: Inputs, training: bool
+    ) -> tuple[Bound, dict[str, Array]] | None:
         """A group that is there already and fits, the current one first."""
         for bound in (self.current, self.first, *reversed(self._others)):
+            if training and not bound.can_train:
+                continue
             fed = bound.match(inputs)
             if fed is not None:
                 return bound, fed
@@ -249,26 +254,6 @@ class Executors:
             labels.append(with_shape(description, shape))
         return data, labels
 
-    async def add(self, data: Sequence[DataDesc], labels: Sequence[DataDesc]) -> Bound:
-        """Compile a group for new shapes; nothing changes if that fails.
-
-        Raises:
-            InputError: the shapes do not fit the parameters.
-        """
-        try:
-            spec = self.template.specify(data, labels)
-            group = await ExecutorGroup.create(
-                spec, self._runtime, shared=self.first.group
-            )
-        except ShapeError as error:
-            raise InputError(
-                f"{_listed(data)} does not fit what was bound, "
-                f"{_listed(self.first.data)}: {error}"
-            ) from error
-        bound = Bound(group, data, labels)
-        self._others.append(bound)
-        return bound
-
     async def route(self, batch: Any, training: bool) -> tuple[Bound, dict[str, Array]]:
         """The group for a batch, made if its shapes are new, and its inputs.
 
@@ -278,10 +263,10 @@ class Executors:
         read = read_batch(batch, self.first.data, self.first.labels)
         if training:
             self._check_labels(read.labels)
-        found = self.find(read)
+        found = self.find(read, training)
         if found is None:
             async with self._changing:
-                found = self.find(read)
+                found = self.find(read, training)
                 if found is None:
                     bound = await self._add(*self.describe(read))
                     fed = bound.match(read)

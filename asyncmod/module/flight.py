@@ -1,6 +1,6 @@
 """Batches under way: dispatched in order, finished in order, none left behind.
 
-Next: `asyncmod.module.fit_loop` and `asyncmod.module.evaluate`, which use it.
+Next: `asyncmod.module.fit_loop`, `score` and `predict`, which use it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import trio
 
 from asyncmod.io.adapter import SourceAdapter, as_async
 from asyncmod.io.iterator import BatchIterator
-from asyncmod.module.batches import Array
+from asyncmod.module.batches import Array, as_array
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.step import Step
 
@@ -53,7 +52,8 @@ class Flights(deque[Flight]):
 
 async def keep_labels(batch: Any) -> list[Array]:
     """Copies of a batch's labels; in a thread if they have more than 1 MB."""
-    labels = [np.asarray(label) for label in getattr(batch, "label", None) or ()]
+    given = getattr(batch, "label", None) or ()
+    labels = [as_array(f"label {i}", label) for i, label in enumerate(given)]
     if sum(label.nbytes for label in labels) > LARGE:
         return await trio.to_thread.run_sync(_copies, labels)
     return _copies(labels)

@@ -46,6 +46,10 @@ def test_names_of_the_face() -> None:
     assert mx.cpu(1) == mx.Context("cpu", 1)
     assert str(mx.gpu(2)) == "gpu(2)"
     assert mx.model.load_checkpoint is mx.load_checkpoint
+    code = "import asyncmod as mx; print(callable(mx.interop.mxnet.load_params))"
+    assert run(code).strip() == "True"
+    with pytest.raises(AttributeError, match="no attribute 'onnx_ml'"):
+        _ = mx.interop.onnx_ml
 
 
 def test_what_is_not_here_says_what_to_do() -> None:

@@ -250,6 +250,21 @@ async def test_reshape_refuses_what_does_not_fit() -> None:
         await module.forward(batch())
 
 
+async def test_training_after_a_reshape_without_labels_reads_its_labels() -> None:
+    results = []
+    for reshaped in (False, True):
+        async with mx.Module(mlp(), context=TWO) as module:
+            await ready(module, learning_rate=0.1)
+            if reshaped:
+                await module.reshape([("data", (3, 5))])
+            await module.step(batch(3))
+            results.append(await module.get_params())
+            data, label = batch(3).data, batch(4).label
+            with pytest.raises(InputError, match=r"`softmax_label` .* 4 rows"):
+                await module.step(DataBatch(data, label))
+    assert same(*results)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 async def test_forward_with_changing_shapes(kind: str) -> None:
     """MXNet's test: batch and image sizes change, with two inputs; then score."""

@@ -103,6 +103,34 @@ async def test_predict_of_one_batch_or_array() -> None:
         assert same(await module.predict(Lent()), out)
 
 
+class Lent:
+    """An array of another library: it has DLPack, and attributes of its own."""
+
+    def __init__(self, array: Any) -> None:
+        self._array = array
+        self.data = self
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        return self._array.__dlpack_device__()
+
+
+async def test_arrays_of_other_libraries() -> None:
+    data, label = rows(8)
+
+    async def lent() -> Any:
+        yield DataBatch([Lent(data)], [Lent(label)])
+
+    async with mx.Module(mlp()) as module:
+        await ready(module)
+        expected = await module.predict(data)
+        assert same(await module.predict(Lent(data)), expected)
+        [[_, value]] = await module.score(lent(), "acc", reset=False)
+        assert value == (expected.argmax(1) == label).mean()
+
+
 async def test_batches_that_cannot_be_merged() -> None:
     class Varying(mx.Module):
         async def _dispatch_predict(self, batch: Any) -> Any:
