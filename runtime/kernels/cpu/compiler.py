@@ -5,11 +5,13 @@ Imported only when something must be compiled.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from llvmlite import binding
-from numba import cfunc, types
+from numba import cfunc, config, types
+from numba.core.compiler_lock import global_compiler_lock
 
 from runtime.kernels.cpu import (
     batch_norm,
@@ -59,6 +61,25 @@ def compile_kernel(name: str, machine: Any) -> bytes:
     return _compile(row_function(name), 1, f"asyncmod_{name}", machine)
 
 
+@contextlib.contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Keep Numba from optimizing every helper function and all that it calls.
+
+    The kernel as a whole is optimized later, once. Other threads' functions are not
+    concerned: Numba compiles under the lock that is held meanwhile.
+    """
+    names = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE")
+    with global_compiler_lock:
+        before = {name: getattr(config, name) for name in names}
+        for name in names:
+            setattr(config, name, type(before[name])(0))
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                setattr(config, name, value)
+
+
 def _compile(
     function: Callable[..., None], arguments: int, name: str, machine: Any
 ) -> bytes:
@@ -67,9 +88,11 @@ def _compile(
     Kernels raise nothing, so that Numba's status is ignored and with its error
     paths every reference to the interpreter goes away.
     """
-    compiled = cfunc(types.void(*[types.int64] * arguments), error_model="numpy")(
-        function
-    )
+    with _unoptimized():
+        compiled = cfunc(types.void(*[types.int64] * arguments), error_model="numpy")(
+            function
+        )
+        text = compiled.inspect_llvm()
     inner = compiled.native_name.removeprefix("cfunc.")
     values = ", ".join(f"i64 %a{i}" for i in range(arguments))
     entry = (
@@ -78,15 +101,15 @@ def _compile(
         f"  %status = call i32 @{inner}(ptr %result, ptr %error, {values})\n"
         "  ret void\n}\n"
     )
-    module = binding.parse_assembly(compiled.inspect_llvm() + entry)
+    module = binding.parse_assembly(text + entry)
     for definition in module.functions:
         if not definition.is_declaration and definition.name != name:
             definition.linkage = "internal"
-    options = binding.create_pipeline_tuning_options(speed_level=2)
+    options = binding.create_pipeline_tuning_options(speed_level=3)
+    options.loop_vectorization = False  # kernels are written in vectors
+    options.slp_vectorization = False
     passes = binding.create_pass_builder(machine, options)
-    manager = binding.create_new_module_pass_manager()
-    manager.add_global_dead_code_eliminate_pass()
-    manager.run(module, passes)
+    passes.getModulePassManager().run(module, passes)
     unknown = {
         symbol.name
         for symbol in (*module.functions, *module.global_variables)
