@@ -1,7 +1,10 @@
 """Optimizer: learning rates, weight decay and counts, per parameter.
 
-A subclass either defines `update` in NumPy, or also names a fused `rule` that
-devices run natively with the scalars of `hyper`.
+A subclass either names a `rule` and gives its scalars in `hyper`: devices run the
+rule fused with the sum of gradients, and `update` applies it to plain arrays. Or it
+defines `update` itself, in NumPy.
+
+Next: `runtime.ops.update`.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 from asyncmod import log
 from runtime.errors import AsyncmodError
+from runtime.ops.update import get_rule
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Index = int | str
@@ -56,7 +60,10 @@ class Optimizer:
     """
 
     rule: str | None = None
-    """Name of the fused update that devices run; None: `update` is called."""
+    """Name of the update rule that devices run; None: `update` is called."""
+
+    decaying: ClassVar[tuple[str, ...]] = ("_weight", "_gamma")
+    """How the names of parameters end that weight decay is for."""
 
     opt_registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
@@ -80,9 +87,7 @@ class Optimizer:
     ) -> None:
         self.rescale_grad = check_finite("rescale_grad", rescale_grad)
         self.wd = check_finite("wd", wd)
-        self.clip_gradient = clip_gradient
-        if clip_gradient is not None:
-            check_finite("clip_gradient", clip_gradient)
+        self.clip_gradient = check_bound("clip_gradient", clip_gradient)
         if learning_rate is not None:
             check_learning_rate(learning_rate)
         if lr_scheduler is not None and not callable(lr_scheduler):
@@ -125,7 +130,10 @@ class Optimizer:
 
     @property
     def state_names(self) -> tuple[str, ...]:
-        """Names of the arrays, each of the weight's shape, that `rule` keeps."""
+        """Names of the arrays, each of the weight's shape, that `rule` keeps.
+
+        Zero at first; the first ones of `UpdateRule.states`.
+        """
         return ()
 
     def hyper(self, index: Index) -> tuple[float, ...]:
@@ -140,8 +148,12 @@ class Optimizer:
         return np.array([self.hyper(index) for index in indexes], np.float64)
 
     def create_state(self, index: Index, weight: Array) -> Any:
-        """What is kept for one weight from update to update: arrays, or None."""
-        return None
+        """What is kept for one weight from update to update: arrays, or None.
+
+        With a rule: None, an array or a tuple of them, by `state_names`.
+        """
+        zeros = tuple(np.zeros_like(weight) for _ in self.state_names)
+        return zeros if len(zeros) > 1 else (zeros[0] if zeros else None)
 
     def create_state_multi_precision(self, index: Index, weight: Array) -> Any:
         """`create_state`; for a float16 weight with its float32 copy, if wanted."""
@@ -159,9 +171,18 @@ class Optimizer:
             grad: Its gradient, of the same shape; left as it is.
             state: What `create_state` gave.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} must define `update(index, weight, grad, state)`"
-        )
+        if self.rule is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define `update(index, weight, grad, "
+                "state)`, or name a `rule`"
+            )
+        states = (state,) if isinstance(state, np.ndarray) else tuple(state or ())
+        rule, hyper = get_rule(self.rule), self.hyper(index)
+        with np.errstate(all="ignore"):
+            new_weight, new_states = rule.apply(weight, grad, states, hyper)
+        weight[...] = new_weight
+        for kept, new in zip(states, new_states, strict=True):
+            kept[...] = new
 
     def update_multi_precision(
         self, index: Index, weight: Array, grad: Array, state: Any
@@ -206,7 +227,7 @@ class Optimizer:
         self.wd_mult = {
             name: 0.0
             for name in self.idx2name.values()
-            if not name.endswith(("_weight", "_gamma"))
+            if not name.endswith(self.decaying)
         }
         self.wd_mult.update(self._multipliers("__wd_mult__"))
         self.wd_mult.update(args_wd_mult)
@@ -249,6 +270,16 @@ class Optimizer:
             self._index_update_count[i] = count
             self.num_update = max(count, self.num_update)
 
+    def _common(self, index: Index) -> tuple[float, float, float, float]:
+        """Count an update; give the scalars that all rules begin with.
+
+        These are the learning rate, weight decay, `rescale_grad`, and the bound of
+        rescaled gradients or -1.
+        """
+        self._update_count(index)
+        lr, wd = self._get_lr(index), self._get_wd(index)
+        return lr, wd, self.rescale_grad, self._clip()
+
     def _get_lr(self, index: Index) -> float:
         """Learning rate of one parameter."""
         lr = self.lr if self.lr_scheduler is None else self._scheduled()
@@ -260,14 +291,7 @@ class Optimizer:
 
     def _clip(self) -> float:
         """Bound of rescaled gradients; -1 for none."""
-        clip = self.clip_gradient
-        return float(clip) if clip is not None and clip > 0 else -1.0
-
-    def _rescaled(self, grad: Array) -> Array:
-        """The gradient, rescaled and clipped; a new array."""
-        rescaled = grad * self.rescale_grad
-        clip = self._clip()
-        return rescaled.clip(-clip, clip) if clip > 0 else rescaled
+        return bound_or_none(self.clip_gradient)
 
     def _has_master_copy(self, weight: Array) -> bool:
         return self.multi_precision and weight.dtype == np.float16
@@ -345,3 +369,30 @@ def check_learning_rate(lr: float) -> float:
             f"`learning_rate` must be finite and not negative, and it is {lr}"
         )
     return lr
+
+
+def check_share(argument: str, value: float) -> float:
+    """`value`, if it can be the share that a running mean keeps.
+
+    Raises:
+        OptimizerError: it is not at least 0 and less than 1.
+    """
+    if not 0 <= value < 1:
+        raise OptimizerError(
+            f"`{argument}` must be at least 0 and less than 1, not {value}"
+        )
+    return value
+
+
+def check_bound(argument: str, value: float | None) -> float | None:
+    """`value`, if it is None or finite.
+
+    Raises:
+        OptimizerError: it is NaN or infinite.
+    """
+    return None if value is None else check_finite(argument, value)
+
+
+def bound_or_none(value: float | None) -> float:
+    """A bound as rules take it: -1 for None, 0 and negative values, which mean none."""
+    return float(value) if value is not None and value > 0 else -1.0

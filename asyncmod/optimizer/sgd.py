@@ -45,9 +45,7 @@ class SGD(Optimizer):
 
     def hyper(self, index: Index) -> tuple[float, ...]:
         """(lr, wd, rescale_grad, clip_gradient or -1, momentum), after counting."""
-        self._update_count(index)
-        lr, wd = self._get_lr(index), self._get_wd(index)
-        return lr, wd, self.rescale_grad, self._clip(), self.momentum
+        return *self._common(index), self.momentum
 
     def hyper_rows(self, indexes: Sequence[Index]) -> NDArray[np.float64]:
         """See Optimizer; as long as nothing changes, made only once."""
@@ -69,24 +67,6 @@ class SGD(Optimizer):
             table = np.array(rows, np.float64)
             self._rows = numbers, tuple(copy(name) for name in names), table
         return self._rows[2]
-
-    def create_state(self, index: Index, weight: Array) -> Array | None:
-        """The last step, zero at first; None without momentum."""
-        return np.zeros_like(weight) if self.momentum else None
-
-    def update(self, index: Index, weight: Array, grad: Array, state: Any) -> None:
-        """One step on one parameter, in place."""
-        self._update_count(index)
-        lr, wd = self._get_lr(index), self._get_wd(index)
-        step = lr * self._rescaled(grad)
-        if state is None:
-            weight *= 1.0 - lr * wd
-            weight -= step
-        else:
-            state *= self.momentum
-            state -= lr * wd * weight
-            state -= step
-            weight += state
 
 
 @register

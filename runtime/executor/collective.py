@@ -320,11 +320,9 @@ class Update:
         rule = get_rule(updater.rule)
         domain = next(domain for domain in memory.domains if device in domain)
         position = domain.index(device)
-        if not rule.elementwise:
-            # Somebody must do it all: the leader; the others have nothing to do.
-            if position > 0:
-                return
-            domain = domain[:1]
+        shapes = memory.parameters.tensors
+        for name in updater.parameters:
+            rule.check(name, shapes[name].shape)
         one_domain = len(memory.domains) == 1
         native = memory.devices[device].native is not None
         plan = plan_update(
@@ -336,6 +334,7 @@ class Update:
             devices=len(memory.devices) if one_domain else 1,
             part=position,
             parts=len(domain),
+            whole=not rule.elementwise,
             native=native,
             fixed_ones=self._fixed_ones,
         )

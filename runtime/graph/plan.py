@@ -138,14 +138,14 @@ class NativeRow:
 
 @dataclass(frozen=True, slots=True)
 class UpdateRow:
-    """A row that updates a flat piece of one weight by an update rule's definition.
+    """A row that updates one weight, or a flat piece, by an update rule's definition.
 
     All update rows of a section take effect together, after the last has succeeded.
 
     Attributes:
         rule: Name in `runtime.ops.update`.
         node: The parameter's name.
-        weight: The piece; gradients and states lie alike.
+        weight: The weight or piece; gradients and states lie alike.
         gradients: One per device, summed in this order.
         states: The optimizer's states.
         hyper: The rule's scalars, float64.

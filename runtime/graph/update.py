@@ -1,7 +1,8 @@
 """The plan of an update: the fused sum of gradients and optimizer step.
 
 Devices that share memory run one part each of the same update: part i covers the i-th
-share of all elements. A plan is made once, when the optimizer is set up.
+share of all elements, or the parameters whose middle lies there if the rule needs them
+whole. A plan is made once, when the optimizer is set up.
 
 Next: `runtime.executor.collective`.
 """
@@ -9,6 +10,8 @@ Next: `runtime.executor.collective`.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import partial
 
 from runtime.graph.plan import (
     Address,
@@ -36,6 +39,7 @@ def plan_update(
     devices: int = 1,
     part: int = 0,
     parts: int = 1,
+    whole: bool = False,
     native: bool = False,
     fixed_ones: Collection[str] = (),
 ) -> Plan:
@@ -53,6 +57,7 @@ def plan_update(
         hyper: Scalars per parameter.
         devices: How many gradients are summed.
         part, parts: Which share of all elements this plan covers.
+        whole: Never divide a parameter between parts, and keep its shape.
         native: Use native kernels where there are some.
         fixed_ones: Parameters that enter the update as 1 (BatchNorm's fixed gamma).
     """
@@ -65,19 +70,20 @@ def plan_update(
     for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
         begin = min(max(first - position, 0), tensor.size)
         end = min(max(last - position, 0), tensor.size)
+        if whole:
+            inside = first <= position + tensor.size // 2 < last
+            begin, end = 0, tensor.size if inside else 0
         position += tensor.size
         if begin == end:
             continue
         base = hyper_layout.tensors["hyper"].address.offset + 8 * hyper * i
+        piece = partial(_piece, tensor, begin=begin, end=end, whole=whole)
         row = UpdateRow(
             rule,
             name,
-            _piece(tensor, "parameter", begin, end),
-            tuple(
-                _piece(tensor, f"gradient.{device}", begin, end)
-                for device in range(devices)
-            ),
-            tuple(_piece(tensor, f"state.{state}", begin, end) for state in states),
+            piece("parameter"),
+            tuple(piece(f"gradient.{device}") for device in range(devices)),
+            tuple(piece(f"state.{state}") for state in states),
             Tensor(Address("hyper", base), (hyper,), "float64"),
             reset=name in fixed_ones,
         )
@@ -105,7 +111,11 @@ def plan_update(
     )
 
 
-def _piece(tensor: Tensor, segment: str, begin: int, end: int) -> Tensor:
+def _piece(
+    tensor: Tensor, segment: str, *, begin: int, end: int, whole: bool
+) -> Tensor:
+    if whole:
+        return replace(tensor, address=replace(tensor.address, segment=segment))
     itemsize = tensor.nbytes // tensor.size
     offset = tensor.address.offset + begin * itemsize
     return Tensor(Address(segment, offset), (end - begin,), tensor.dtype)

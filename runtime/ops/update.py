@@ -3,74 +3,108 @@
 Optimizers choose a rule and give its scalars anew for every step (`hyper`), so that
 schedules and multipliers need no recompilation. Rules return fresh arrays: an update
 is written beside the weights and swapped in when all of it has succeeded.
+
+Next: `runtime.ops.updates.rule`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
-
 from runtime.errors import OperatorError
+from runtime.ops.updates import accumulation, descent, langevin, moments, norms
+from runtime.ops.updates.rule import COMMON, UpdateRule
 
-Array = NDArray[Any]
-
-
-class Apply(Protocol):
-    """(weight, summed gradient, states, hyper) -> (new weight, new states)."""
-
-    def __call__(
-        self, weight: Array, gradient: Array, states: Sequence[Array], hyper: Array
-    ) -> tuple[Array, tuple[Array, ...]]: ...
-
-
-@dataclass(frozen=True)
-class UpdateRule:
-    """One rule.
-
-    Attributes:
-        name: What optimizers call it by.
-        hyper: Names of the scalars, in order.
-        states: Names of the states that it may keep; an optimizer that needs none of
-            them (SGD without momentum) declares none.
-        apply: The definition.
-        elementwise: Whether any slice of a weight can be updated alone, so that devices
-            can share the work.
-    """
-
-    name: str
-    hyper: tuple[str, ...]
-    states: tuple[str, ...]
-    apply: Apply
-    elementwise: bool = True
-
-
-def sgd(
-    weight: Array, gradient: Array, states: Sequence[Array], hyper: Array
-) -> tuple[Array, tuple[Array, ...]]:
-    """MXNet `sgd_update` and `sgd_mom_update`: clipping does not include the decay."""
-    dtype = weight.dtype.type
-    lr, wd, rescale, clip, momentum = (dtype(value) for value in hyper)
-    scaled = rescale * gradient
-    if clip >= 0:
-        scaled = np.clip(scaled, -clip, clip)
-    if not states:
-        return (1 - lr * wd) * weight - lr * scaled, ()
-    velocity = momentum * states[0] - lr * (scaled + wd * weight)
-    return weight + velocity, (velocity,)
-
+_MOMENTUM = ("momentum",)
+_MEANS = ("mean", "variance")
+_BETAS = ("beta1", "beta2")
+_CORRECTIONS = ("correction1", "correction2")
 
 RULES = {
+    name: UpdateRule(name, (*COMMON, *hyper), states, formula)
+    for name, hyper, states, formula in (
+        ("sgd", _MOMENTUM, _MOMENTUM, descent.sgd),
+        ("nag", _MOMENTUM, _MOMENTUM, descent.nag),
+        ("signum", ("momentum", "wd_lh"), _MOMENTUM, descent.signum),
+        ("dcasgd", ("momentum", "lamda"), ("step",), descent.dcasgd),
+        ("adam", (*_BETAS, "epsilon"), _MEANS, moments.adam),
+        ("adamax", _BETAS, ("mean", "largest"), moments.adamax),
+        (
+            "nadam",
+            (*_BETAS, "epsilon", "momentum", "next_momentum", "product", "correction"),
+            _MEANS,
+            moments.nadam,
+        ),
+        (
+            "ftml",
+            (*_BETAS, "epsilon", *_CORRECTIONS),
+            ("scale", "variance", "leader"),
+            moments.ftml,
+        ),
+        ("adagrad", ("epsilon",), ("history",), accumulation.adagrad),
+        (
+            "adadelta",
+            ("rho", "epsilon"),
+            ("gradients", "steps"),
+            accumulation.adadelta,
+        ),
+        (
+            "rmsprop",
+            ("gamma1", "epsilon", "clip_weights"),
+            ("squares",),
+            accumulation.rmsprop,
+        ),
+        (
+            "rmsprop_centered",
+            ("gamma1", "gamma2", "epsilon", "clip_weights"),
+            ("squares", "mean", "step"),
+            accumulation.rmsprop_centered,
+        ),
+        ("ftrl", ("lamda1", "beta"), ("leader", "squares"), accumulation.ftrl),
+    )
+} | {
     rule.name: rule
     for rule in (
         UpdateRule(
-            "sgd",
-            ("lr", "wd", "rescale_grad", "clip_gradient", "momentum"),
-            ("momentum",),
-            sgd,
+            "groupadagrad",
+            (*COMMON, "epsilon"),
+            ("history",),
+            accumulation.groupadagrad,
+            elementwise=False,
+            axes=2,
+        ),
+        UpdateRule(
+            "lars",
+            (*COMMON, "momentum", "eta", "epsilon", "adapts"),
+            _MOMENTUM,
+            norms.lars,
+            elementwise=False,
+        ),
+        UpdateRule(
+            "lbsgd",
+            (*COMMON, "momentum", "batch_scale", "due", "adapts"),
+            ("collected", "momentum"),
+            norms.lbsgd,
+            elementwise=False,
+        ),
+        UpdateRule(
+            "lamb",
+            (
+                *COMMON,
+                *_BETAS,
+                "epsilon",
+                *_CORRECTIONS,
+                "lower_bound",
+                "upper_bound",
+            ),
+            _MEANS,
+            norms.lamb,
+            elementwise=False,
+        ),
+        UpdateRule(
+            "sgld",
+            (*COMMON, "seed", "stream", "step"),
+            (),
+            langevin.sgld,
+            elementwise=False,
         ),
     )
 }

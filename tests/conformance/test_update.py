@@ -10,6 +10,9 @@ from runtime.devices.contract import Device
 from runtime.devices.factory import create_device
 from runtime.graph.plan import Layout
 from runtime.graph.update import plan_update
+from runtime.ops import update as rules
+from runtime.ops.updates.descent import sgd
+from runtime.ops.updates.rule import UpdateRule
 
 SHAPES = {"w": (3, 5), "b": (7,), "gamma": (4,)}
 HYPER = (0.1, 0.01, 0.5, 0.3, 0.9)  # lr, wd, rescale, clip, momentum
@@ -86,7 +89,7 @@ def expected(
 
 @pytest.mark.parametrize("states", [(), ("momentum",)])
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_sgd(device: Device, states: tuple[str, ...], parts: int) -> None:
+def test_sgd_on_devices(device: Device, states: tuple[str, ...], parts: int) -> None:
     got = update(device, parts, states)
     whole = update(device, 1, states)
     for name, value in expected(bool(states)).items():
@@ -112,17 +115,15 @@ def test_an_update_takes_effect_whole_or_not_at_all() -> None:
         program.write("gradient.0", name, value)
     program.write("hyper", "hyper", np.tile(np.array(HYPER), (3, 1)))
 
-    from runtime.ops import update as rules
-
     calls = []
 
     def failing(weight, gradient, states, hyper):  # type: ignore[no-untyped-def]
         calls.append(weight)
         if len(calls) == 2:
             raise MemoryError
-        return rules.sgd(weight, gradient, states, hyper)
+        return sgd(weight, gradient, states, hyper)
 
-    broken = rules.UpdateRule("broken", rules.RULES["sgd"].hyper, (), failing)
+    broken = UpdateRule("broken", rules.RULES["sgd"].hyper, (), failing)
     rules.RULES["broken"] = broken
     try:
         plan = plan_update("broken", layout, tuple(SHAPES), hyper=5)

@@ -1,0 +1,1 @@
+"""Update formulas by family; `runtime.ops.update` has the table of them."""
