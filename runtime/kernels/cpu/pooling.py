@@ -1,6 +1,7 @@
 """Max, average and sum pooling of image tensors.
 
-The gradients gather: every input pixel is written once, from the windows it is in.
+The gradients gather: every input pixel is written once, from the windows it is in;
+or from window to window, where these lie side by side.
 """
 
 from __future__ import annotations
@@ -157,6 +158,27 @@ def max_pool_backward(
     With an epilogue, dy is multiplied by its gradient at the pooled output y.
     """
     stored = padded_channels(channels)
+    # Windows that lie side by side each write their own pixels.
+    covered_h, covered_w = height * kernel_h, width * kernel_w
+    beside = stride_h == kernel_h and stride_w == kernel_w and pad_h == 0 and pad_w == 0
+    if beside and covered_h <= in_height and covered_w <= in_width:
+        for image in range(images):
+            for i in range(height):
+                for j in range(width):
+                    top, left = i * kernel_h, j * kernel_w
+                    # fmt: off
+                    _fill_window(
+                        dy + 4 * (image * dy_image + i * dy_row + j * dy_pixel),
+                        index + ((image * height + i) * width + j) * stored,
+                        y + 4 * (image * y_image + i * y_row + j * y_pixel),
+                        dx + 4 * (image * dx_image + top * dx_row + left * dx_pixel),
+                        dx_row, dx_pixel, stored, kernel_h, kernel_w, epilogue)
+                    # fmt: on
+            for h in range(in_height):
+                for w in range(covered_w if h < covered_h else 0, in_width):
+                    pixel = image * dx_image + h * dx_row + w * dx_pixel
+                    _clear(dx + 4 * pixel, stored)
+        return
     for image in range(images):
         first_h, end_h = 0, 0
         for h in range(in_height):
@@ -188,6 +210,33 @@ def max_pool_backward(
                             if again:
                                 g = g + load_first(result, c, count)
                             store_first(result, c, g, count)
+
+
+@inlined
+def _fill_window(
+    dy: int,
+    index: int,
+    y: int,
+    dx: int,
+    dx_row: int,
+    dx_pixel: int,
+    stored: int,
+    kernel_h: int,
+    kernel_w: int,
+    epilogue: int,
+) -> None:
+    """Write the gradient of one window's pixels, which are in no other window."""
+    for c in range(0, stored, LANES):
+        count = stored - c
+        g = load_first(dy, c, count)
+        if epilogue != 0:
+            g = g * activation_gradient(load_first(y, c, count), epilogue)
+        place = load_bytes(index, c, count)
+        for h in range(kernel_h):
+            for w in range(kernel_w):
+                here = splat(np.float32(h * kernel_w + w))
+                chosen = where_equal(place, here, g, zeros())
+                store_first(dx, h * dx_row + w * dx_pixel + c, chosen, count)
 
 
 @inlined

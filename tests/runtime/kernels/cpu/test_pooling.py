@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -105,9 +105,17 @@ cases = st.builds(
 ).filter(lambda case: case.possible)
 
 
+beside = st.builds(
+    lambda case: replace(case, stride=case.kernel, pad=(0, 0)), cases
+).filter(lambda case: case.possible)
+
+
 @fast
 @given(
-    case=cases, epilogue=st.integers(0, 5), ties=st.booleans(), indexed=st.booleans()
+    case=st.one_of(cases, beside),
+    epilogue=st.integers(0, 5),
+    ties=st.booleans(),
+    indexed=st.booleans(),
 )
 def test_max_pool_and_backward(kernels: Kernels, case, epilogue, ties, indexed):
     memory, random = Memory(), np.random.default_rng(sum(case.size))
