@@ -116,8 +116,9 @@ beside = st.builds(
     epilogue=st.integers(0, 5),
     ties=st.booleans(),
     indexed=st.booleans(),
+    halo=st.sampled_from([0, 2]),
 )
-def test_max_pool_and_backward(kernels: Kernels, case, epilogue, ties, indexed):
+def test_max_pool_and_backward(kernels: Kernels, case, epilogue, ties, indexed, halo):
     memory, random = Memory(), np.random.default_rng(sum(case.size))
     shape = (case.images, case.channels, *case.size)
     out_shape = (case.images, case.channels, *case.out)
@@ -158,7 +159,7 @@ def test_max_pool_and_backward(kernels: Kernels, case, epilogue, ties, indexed):
     np.testing.assert_array_equal(found, first)
 
     dy = memory.image(random.normal(size=out_shape))
-    dx = memory.image(np.full(shape, np.nan), 2)
+    dx = memory.image(np.full(shape, np.nan), halo)
     kernels(
         "max_pool_backward",
         **dy.fields("dy"),
