@@ -86,7 +86,10 @@ class Lane:
 
 def _copied(batch: DataBatch) -> DataBatch:
     def copies(arrays: Any) -> list[Any]:
-        return [np.array(array, subok=True) for array in arrays]
+        return [
+            array.copy() if hasattr(array, "toarray") else np.array(array, subok=True)
+            for array in arrays
+        ]
 
     label = getattr(batch, "label", None)
     return DataBatch(

@@ -149,13 +149,18 @@ async def _next(iterator: BatchIterator) -> Any:
 
 def _contents(batch: DataBatch) -> dict[str, Any]:
     return {
-        "data": [np.array(array) for array in batch.data],
-        "label": [np.array(array) for array in getattr(batch, "label", None) or []],
+        "data": [_dense(array) for array in batch.data],
+        "label": [_dense(array) for array in getattr(batch, "label", None) or []],
         "pad": getattr(batch, "pad", None),
         "index": np.array(getattr(batch, "index", None)).tolist(),
         "bucket_key": getattr(batch, "bucket_key", None),
         "described": getattr(batch, "provide_data", None) is not None,
     }
+
+
+def _dense(array: Any) -> Any:
+    """A copy as a NumPy array, of sparse data too."""
+    return array.toarray() if hasattr(array, "toarray") else np.array(array)
 
 
 def _compare(got: Any, expected: Any, where: str) -> None:
