@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
+import traceback
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +52,7 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.
         try:
             result = trio.run(main)
         except BaseException as error:
-            for line in forgotten:
+            for line in (*forgotten, *_held(error)):
                 error.add_note(f"perhaps because {line}")
             raise
     if forgotten:
@@ -84,18 +86,10 @@ def _unawaited() -> Iterator[list[str]]:
     warn = warnings._warn_unawaited_coroutine  # type: ignore[attr-defined]
 
     def collect(coroutine: Any) -> None:
-        module: str = coroutine.cr_frame.f_globals.get("__name__", "")
-        if not module.startswith("asyncmod."):
+        if _is_ours(coroutine):
+            forgotten.append(_told(coroutine))
+        else:
             warn(coroutine)
-            return
-        where = ""
-        if coroutine.cr_origin:
-            filename, line, function = coroutine.cr_origin[0]
-            where = f" (called in {function}, {filename}:{line})"
-        forgotten.append(
-            f"`{coroutine.__qualname__}(...)` {NEVER_AWAITED}{where}: write `await` "
-            "before the call"
-        )
 
     warnings._warn_unawaited_coroutine = collect  # type: ignore[attr-defined]
     try:
@@ -103,3 +97,35 @@ def _unawaited() -> Iterator[list[str]]:
     finally:
         warnings._warn_unawaited_coroutine = warn  # type: ignore[attr-defined]
         sys.set_coroutine_origin_tracking_depth(depth)
+
+
+def _held(error: BaseException) -> list[str]:
+    """The same for those that variables of the failed program still hold."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    values = [value for frame in frames for value in frame.f_locals.values()]
+    lines = []
+    for value in values:
+        if not inspect.iscoroutine(value) or not _is_ours(value):
+            continue
+        if inspect.getcoroutinestate(value) == inspect.CORO_CREATED:
+            lines.append(_told(value))
+            value.close()  # or it would be reported once more, when it is dropped
+    return lines
+
+
+def _is_ours(coroutine: Any) -> bool:
+    frame = coroutine.cr_frame
+    name: str = frame.f_globals.get("__name__", "") if frame else ""
+    return name.startswith("asyncmod.")
+
+
+def _told(coroutine: Any) -> str:
+    """What was forgotten, and in which line."""
+    where = ""
+    if coroutine.cr_origin:
+        filename, line, function = coroutine.cr_origin[0]
+        where = f" (called in {function}, {filename}:{line})"
+    return (
+        f"`{coroutine.__qualname__}(...)` {NEVER_AWAITED}{where}: write `await` "
+        "before the call"
+    )

@@ -80,6 +80,27 @@ def test_forgotten_await_explains_the_error_that_it_led_to() -> None:
     assert __file__ in note
 
 
+def test_an_error_about_a_coroutine_in_a_variable_names_its_line() -> None:
+    async def main() -> Any:
+        module = await ready(mx.Module(mlp(), context=mx.reference(0)))
+        outputs: Any = module.get_outputs()
+        return outputs[0]
+
+    async def good() -> int:
+        gc.collect()
+        return 5
+
+    with pytest.raises(TypeError, match="not subscriptable") as caught:
+        mx.run(main)
+    [note] = caught.value.__notes__
+    _, first = inspect.getsourcelines(main)
+    assert "`Module.get_outputs(...)` was never awaited" in note
+    assert f"{__file__}:{first + 2}" in note
+    # What a failed program left is not the fault of the next one.
+    del caught
+    assert mx.run(good) == 5
+
+
 def test_coroutines_of_others_still_warn() -> None:
     async def other() -> None:
         pass
