@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from asyncmod.module import BaseModule, Module
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
+    from asyncmod.symbol import names as name
 
 __all__ = [
     "AttrScope",
@@ -68,6 +69,7 @@ __all__ = [
     "mod",
     "model",
     "module",
+    "name",
     "nd",
     "open_runtime",
     "opt",
@@ -85,6 +87,7 @@ __all__ = [
 _ALIASES = {
     "init": "initializer",
     "mod": "module",
+    "name": "symbol.names",
     "opt": "optimizer",
     "sym": "symbol",
 }

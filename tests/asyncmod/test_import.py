@@ -43,6 +43,7 @@ def test_names_of_the_face() -> None:
     assert mx.opt is mx.optimizer
     assert mx.init is mx.initializer
     assert mx.sym is mx.symbol
+    assert mx.name.Prefix is mx.sym.Prefix
     assert mx.cpu(1) == mx.Context("cpu", 1)
     assert str(mx.gpu(2)) == "gpu(2)"
     assert mx.model.load_checkpoint is mx.load_checkpoint
