@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
     from asyncmod.launch import open_runtime, run
-    from asyncmod.module import BaseModule, Module
+    from asyncmod.module import BaseModule, BucketingModule, Module
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
     from asyncmod.symbol import names as name
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AttrScope",
     "BaseModule",
+    "BucketingModule",
     "Context",
     "Executor",
     "Module",
@@ -94,6 +95,7 @@ _ALIASES = {
 _HOMES = {
     "AttrScope": "symbol",
     "BaseModule": "module",
+    "BucketingModule": "module",
     "Context": "context",
     "Executor": "executor",
     "Module": "module",

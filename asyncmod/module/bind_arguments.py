@@ -7,19 +7,20 @@ from typing import Any
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.io.batch import DataDesc
 
-POSITIONS = (
-    "data_shapes",
-    "label_shapes",
-    "for_training",
-    "inputs_need_grad",
-    "force_rebind",
-    "shared_module",
-    "grad_req",
-)
+DEFAULTS: dict[str, Any] = {
+    "data_shapes": None,
+    "label_shapes": None,
+    "for_training": True,
+    "inputs_need_grad": False,
+    "force_rebind": False,
+    "shared_module": None,
+    "grad_req": "write",
+}
+"""In the order in which they are taken by position."""
 
 
 def collect(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any]:
-    """All arguments by name.
+    """The arguments that were given, by name; those with their defaults are left out.
 
     `bind([("data", (8, 10))], [("softmax_label", (8,))])` is MXNet's form;
     `bind(("data", (8, 10)), ("mask", (8,)))` gives data shapes one by one.
@@ -29,13 +30,13 @@ def collect(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any
     """
     if positional and all(_is_description(value) for value in positional):
         positional = (list(positional),)
-    if len(positional) > len(POSITIONS):
+    if len(positional) > len(DEFAULTS):
         raise ArgumentTypeError(
-            f"bind takes at most {len(POSITIONS)} arguments by position, in the order "
-            f"{', '.join(POSITIONS)}; {len(positional)} were given"
+            f"bind takes at most {len(DEFAULTS)} arguments by position, in the order "
+            f"{', '.join(DEFAULTS)}; {len(positional)} were given"
         )
-    arguments = dict(named)
-    for name, value in zip(POSITIONS, positional, strict=False):
+    arguments = {n: value for n, value in named.items() if value != DEFAULTS[n]}
+    for name, value in zip(DEFAULTS, positional, strict=False):
         if arguments.get(name) is not None:
             raise ArgumentTypeError(f"bind got `{name}` by position and by name")
         arguments[name] = value
@@ -44,7 +45,7 @@ def collect(positional: tuple[Any, ...], named: dict[str, Any]) -> dict[str, Any
             "bind needs `data_shapes`, for example "
             'data_shapes=[("data", (32, 10))], or an iterator\'s provide_data'
         )
-    return arguments
+    return {name: value for name, value in arguments.items() if value is not None}
 
 
 def _is_description(value: Any) -> bool:

@@ -328,6 +328,11 @@ class Executors:
                     "DataBatch(data=[...], label=[...])"
                 )
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all groups, without what they share."""
+        return sum(bound.group.nbytes for bound in (self.first, *self._others))
+
     def use(self, bound: Bound) -> None:
         """Make a group the current one."""
         self.current = bound

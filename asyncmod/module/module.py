@@ -13,7 +13,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from os import PathLike, fspath
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -30,7 +29,7 @@ from asyncmod.errors import (
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import bind_arguments, gradient_requests, parameters
-from asyncmod.module.base import BaseModule, Parameters, face
+from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.contexts import as_contexts, as_workload, listed
 from asyncmod.module.descriptions import (
@@ -41,17 +40,14 @@ from asyncmod.module.descriptions import (
 )
 from asyncmod.module.executors import Bound, Executors, Template
 from asyncmod.module.optimization import Optimization
-from asyncmod.module.scope import Scope
+from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.optimizer import Optimizer
 
 Path_ = str | PathLike[str]
 
-CLOSE_DEADLINE = 10.0
-"""Seconds that leaving `async with` waits for calls that still run."""
 
-
-class Module(BaseModule):
+class Module(ScopedModule):
     """A symbol with its parameters and optimizer on one or several devices.
 
     Enter it with `async with`, which closes it; or use it under `mx.run` or
@@ -116,7 +112,6 @@ class Module(BaseModule):
         check_input_names("fixed_param_names", self._fixed_names, arguments, True)
         inputs = {*self._data_names, *self._label_names, *self._state_names}
         self._param_names = [name for name in arguments if name not in inputs]
-        self._scope = Scope(self)
         self._changing = trio.Lock()
         self._executors: Executors | None = None
         self._forwarded: Bound | None = None
@@ -129,40 +124,14 @@ class Module(BaseModule):
 
     # Scope
 
-    async def __aenter__(self) -> Self:
-        await self._scope.enter()
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        try:
-            with trio.move_on_after(CLOSE_DEADLINE, shield=True) as closing:
-                await self.aclose()
-            if closing.cancelled_caught:
-                self.logger.warning(
-                    "a module was closed without waiting any longer for its devices, "
-                    f"which have been busy for {CLOSE_DEADLINE:g} s"
-                )
-        finally:
-            await self._scope.leave(exc_type, exc, traceback)
-
-    async def aclose(self) -> None:
-        """Free the executors. Idempotent; every later call raises ClosedError.
-
-        Waits for the calls that were made before. Cancelled, it frees them all the
-        same, later.
-        """
-        if self._scope.closed:
-            return
-        self._scope.close()
+    async def _free(self) -> None:
         executors, self._executors = self._executors, None
-        self.binded = False
         if executors is not None:
             await executors.aclose()
+
+    async def _retire(self) -> None:
+        """Free the executors; what they were bound with stays readable."""
+        await self._bound("retire").aclose()
 
     # What it is made of
 
@@ -248,14 +217,14 @@ class Module(BaseModule):
             {
                 "data_shapes": data_shapes,
                 "label_shapes": label_shapes,
-                "for_training": for_training if for_training is not True else None,
-                "inputs_need_grad": inputs_need_grad or None,
-                "force_rebind": force_rebind or None,
+                "for_training": for_training,
+                "inputs_need_grad": inputs_need_grad,
+                "force_rebind": force_rebind,
                 "shared_module": shared_module,
-                "grad_req": grad_req if grad_req != "write" else None,
+                "grad_req": grad_req,
             },
         )
-        await self._bind(**{k: v for k, v in arguments.items() if v is not None})
+        await self._bind(**arguments)
 
     async def _bind(
         self,
@@ -948,10 +917,6 @@ class Module(BaseModule):
             self._need_bound(call)
             raise AssertionError("bound modules have executors")
         return self._executors
-
-    def _need_bound(self, call: str) -> None:
-        self._scope.check_open(call)
-        super()._need_bound(call)
 
     def _need_training(self, call: str) -> None:
         if not self.for_training:

@@ -19,8 +19,10 @@ class Step(Protocol):
         reduce_seconds: What summing gradients and updating took.
     """
 
-    compute_seconds: float
-    reduce_seconds: float
+    @property
+    def compute_seconds(self) -> float: ...
+    @property
+    def reduce_seconds(self) -> float: ...
 
     async def copied(self) -> None:
         """Return when the batch's arrays may be overwritten."""

@@ -123,6 +123,11 @@ class ExecutorGroup:
         return cls(spec, Calls(runtime, crew), binding)
 
     @property
+    def nbytes(self) -> int:
+        """Bytes on all devices that it does not share with other groups."""
+        return sum(replica.nbytes for replica in self._replicas)
+
+    @property
     def training_forwards(self) -> int:
         """Training forwards begun so far: part of the key of random numbers.
 

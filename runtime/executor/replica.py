@@ -78,6 +78,22 @@ class Replica:
     def storage(self) -> Program:
         return self._memory.storage[self.index]
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the programs' own segments, without those that groups share."""
+        shared = self.storage.segments
+        programs = (
+            (self.training, self._spec.in_flight),
+            (self.inference, _INFERENCE_SLOTS),
+        )
+        return sum(
+            nbytes * (slots if name in program.plan.slotted else 1)
+            for program, slots in programs
+            if program is not None
+            for name, nbytes in program.plan.segments.items()
+            if name not in shared
+        )
+
     def compile(self) -> None:
         """Make the program that the group was made for."""
         if self._plan is None:

@@ -32,6 +32,28 @@ def symbol_of(case: dict[str, Any]) -> mx.symbol.Symbol:
     return mx.symbol.load(HERE / case["symbol"])
 
 
+def bucketing_of(case: dict[str, Any], context: list[mx.Context]) -> Any:
+    def sym_gen(key: int) -> tuple[mx.symbol.Symbol, list[str], list[str]]:
+        symbol = mx.symbol.load(HERE / case["symbols"][str(key)])
+        return symbol, case["data_names"], case["label_names"]
+
+    return mx.BucketingModule(sym_gen, case["default_bucket_key"], context=context)
+
+
+def module_of(case: dict[str, Any], context: list[mx.Context]) -> mx.Module:
+    return mx.Module(
+        symbol_of(case),
+        data_names=case["data_names"],
+        label_names=case["label_names"],
+        context=context,
+        work_load_list=case.get("work_load_list"),
+        fixed_param_names=case.get("fixed_param_names"),
+    )
+
+
+MAKERS = {"module": module_of, "bucketing": bucketing_of}
+
+
 def optimizer_of(case: dict[str, Any], module: mx.Module) -> tuple[Any, dict[str, Any]]:
     """What goes to init_optimizer: a name, or an object where multipliers are set."""
     settings = dict(case["optimizer_params"])
@@ -60,15 +82,8 @@ class Player:
         self.arrays = arrays(self.case["arrays"])
         self.tolerance: Tolerance = tolerance(cases("training")[name])
         self.whole_steps = whole_steps
-        count = self.case["contexts"]
-        self.module = mx.Module(
-            symbol_of(self.case),
-            data_names=self.case["data_names"],
-            label_names=self.case["label_names"],
-            context=[KINDS[kind](i) for i in range(count)],
-            work_load_list=self.case.get("work_load_list"),
-            fixed_param_names=self.case.get("fixed_param_names"),
-        )
+        context = [KINDS[kind](i) for i in range(self.case["contexts"])]
+        self.module: Any = MAKERS[self.case["kind"]](self.case, context)
         self.metric = mx.metric.create(self.case.get("metric", "acc"))
         self.last = 0
         self.records = 0
@@ -79,7 +94,11 @@ class Player:
         def read(key: str) -> list[Any]:
             return [self.arrays[f"batch{index}.{name}"] for name in names[key]]
 
-        return mx.io.DataBatch(read("data_names"), read("label_names"))
+        return mx.io.DataBatch(
+            read("data_names"),
+            read("label_names"),
+            bucket_key=names.get("bucket_key"),
+        )
 
     def expected(self, what: str) -> dict[str, Any]:
         prefix = f"exp.rec{self.records}.{what}."

@@ -154,7 +154,7 @@ class Blocking(mx.optimizer.Optimizer):
 async def test_closing_does_not_wait_for_ever(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("asyncmod.module.module.CLOSE_DEADLINE", 0.05)
+    monkeypatch.setattr("asyncmod.module.scoped.CLOSE_DEADLINE", 0.05)
     event = threading.Event()
     optimizer = Blocking(event)
 

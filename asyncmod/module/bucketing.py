@@ -1,0 +1,663 @@
+"""BucketingModule: one module per bucket, all over the same parameters.
+
+Each batch names its bucket. `sym_gen(key)` makes the bucket's symbol when its first
+batch comes; the new module shares parameters, gradients and optimizer state with the
+default bucket, and has only its inputs, outputs and intermediate values for itself.
+
+Next: `asyncmod.module.buckets`, then `asyncmod.module.module`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from os import PathLike
+from typing import Any, Self
+
+import trio
+
+from asyncmod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    MissingParameterError,
+)
+from asyncmod.io.batch import DataDesc
+from asyncmod.module import bind_arguments, bucket_files
+from asyncmod.module.base import Parameters
+from asyncmod.module.buckets import (
+    Bucket,
+    BucketReport,
+    Buckets,
+    BucketStep,
+    describe,
+    infer_labels,
+)
+from asyncmod.module.descriptions import parse_shapes
+from asyncmod.module.flight import Flight
+from asyncmod.module.module import Module
+from asyncmod.module.scoped import ScopedModule
+from asyncmod.module.step import Step
+from asyncmod.symbol import NameManager
+
+Path_ = str | PathLike[str]
+SymbolGenerator = Callable[
+    [Any], tuple[Any, Sequence[str] | None, Sequence[str] | None]
+]
+
+
+class BucketingModule(ScopedModule):
+    """Graphs of different sizes, such as unrolled to different lengths, as one module.
+
+    Enter it with `async with`, or use it under `mx.run` or `mx.open_runtime`. What is
+    not described here does what it does in Module, on the bucket of the last forward.
+
+    Args:
+        sym_gen: Called with a bucket key, returns (symbol, data_names, label_names).
+            Automatic names start at 0 in each call. It runs in a thread, except for
+            the default bucket.
+        default_bucket_key: The bucket that `bind` binds. It has all parameters; it need
+            not be the largest.
+        logger: A `logging.Logger` or a structlog logger.
+        context: Where to run, as for Module.
+        work_load_list: Share of each batch per context.
+        fixed_param_names: Parameters that are not trained.
+        state_names: Arguments that are states.
+        group2ctxs: Not supported: must be None.
+        compression_params: Not supported: must be None.
+        max_buckets: Buckets that are kept compiled, at least 3, besides those that
+            other tasks are just calling; beyond it the one that was not used for
+            longest is freed, and compiled again if it comes back.
+
+    Raises:
+        ArgumentError: no `default_bucket_key`, or `max_buckets` is below 3.
+        ArgumentTypeError: `sym_gen` is no function, or returns something else.
+    """
+
+    def __init__(
+        self,
+        sym_gen: SymbolGenerator,
+        default_bucket_key: Any = None,
+        logger: Any = None,
+        context: Any = None,
+        work_load_list: Sequence[float] | None = None,
+        fixed_param_names: Sequence[str] | None = None,
+        state_names: Sequence[str] | None = None,
+        group2ctxs: Any = None,
+        compression_params: Any = None,
+        *,
+        max_buckets: int = 64,
+    ) -> None:
+        super().__init__(logger)
+        if default_bucket_key is None:
+            raise ArgumentError(
+                "`default_bucket_key` must be given: the key of a bucket whose symbol "
+                "has all parameters"
+            )
+        if not callable(sym_gen):
+            raise ArgumentTypeError(
+                "`sym_gen` must be a function of a bucket key that returns (symbol, "
+                f"data_names, label_names), not {sym_gen!r}"
+            )
+        self._sym_gen = sym_gen
+        self._options = {
+            "logger": logger,
+            "context": context,
+            "work_load_list": work_load_list,
+            "group2ctxs": group2ctxs,
+            "compression_params": compression_params,
+        }
+        self._fixed_names = list(fixed_param_names or ())
+        self._state_names = list(state_names or ())
+        self._grad_req: Any = "write"
+        self._monitor: Any = None
+        self._changing = trio.Lock()
+        module = self._module(
+            self._generate(default_bucket_key), self._fixed_names, self._state_names
+        )
+        self._buckets = Buckets(Bucket(default_bucket_key, module), max_buckets)
+
+    # What it is made of
+
+    @property
+    def default_bucket_key(self) -> Any:
+        """The key of the bucket that `bind` binds."""
+        return self._buckets.default.key
+
+    @property
+    def current_bucket_key(self) -> Any:
+        """The key of the bucket of the last forward, step or `switch_bucket`."""
+        return self._buckets.current.key
+
+    @property
+    def symbol(self) -> Any:
+        """The symbol of the current bucket."""
+        return self._current.symbol
+
+    @property
+    def data_names(self) -> list[str]:
+        """Names of the data inputs of the current bucket."""
+        return self._current.data_names
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels of the current bucket."""
+        return self._current.label_names
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs of the current bucket."""
+        return self._current.output_names
+
+    @property
+    def data_shapes(self) -> list[DataDesc]:
+        """Descriptions of the data inputs of the current bucket."""
+        return self._current.data_shapes
+
+    @property
+    def label_shapes(self) -> list[DataDesc]:
+        """Descriptions of the labels of the current bucket; see Module."""
+        return self._current.label_shapes
+
+    @property
+    def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each merged output of the current bucket."""
+        return self._current.output_shapes
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, once there is one; all buckets have the same."""
+        return self._default.optimizer
+
+    def bucket_report(self) -> list[BucketReport]:
+        """The buckets that are compiled now, the least recently used first.
+
+        Raises:
+            ModuleStateError: not bound.
+        """
+        self._need_bound("bucket_report")
+        return self._buckets.report()
+
+    # Binding
+
+    async def bind(
+        self,
+        *shapes: Any,
+        data_shapes: Any = None,
+        label_shapes: Any = None,
+        for_training: bool = True,
+        inputs_need_grad: bool = False,
+        force_rebind: bool = False,
+        shared_module: Any = None,
+        grad_req: Any = "write",
+    ) -> None:
+        """Compile the default bucket; arguments and errors as of Module.bind.
+
+        With `force_rebind` all other buckets are freed; they are compiled anew when
+        they are needed.
+
+        Raises:
+            ArgumentError: `shared_module` was given.
+        """
+        arguments = bind_arguments.collect(
+            shapes,
+            {
+                "data_shapes": data_shapes,
+                "label_shapes": label_shapes,
+                "for_training": for_training,
+                "inputs_need_grad": inputs_need_grad,
+                "force_rebind": force_rebind,
+                "shared_module": shared_module,
+                "grad_req": grad_req,
+            },
+        )
+        if "shared_module" in arguments:
+            raise ArgumentError("shared_module for BucketingModule is not supported")
+        self._scope.runtime("bind")
+        async with self._changing:
+            if self.binded and not arguments.get("force_rebind"):
+                self.logger.warning("Already bound, ignoring bind()")
+                return
+            await self._default.bind(**arguments)
+            self._grad_req = arguments.get("grad_req", "write")
+            self.binded = True
+            self.for_training = self._default.for_training
+            self.inputs_need_grad = self._default.inputs_need_grad
+            with trio.CancelScope(shield=True):
+                await self._buckets.clear()
+
+    async def switch_bucket(
+        self, bucket_key: Any, data_shapes: Any, label_shapes: Any = None
+    ) -> None:
+        """Make a bucket the current one; it is compiled if it is new.
+
+        If it fails or is cancelled, the current bucket stays.
+
+        Args:
+            bucket_key: Anything that can be hashed.
+            data_shapes: As for `bind`; only looked at if the bucket is new.
+            label_shapes: The same for labels; those not given follow from the data
+                if they can.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters to share.
+            MissingParameterError: the bucket has a parameter that the default bucket
+                lacks.
+            ShapeError: a parameter has another shape than in the default bucket.
+        """
+        self._need_params("switch_bucket")
+
+        def shapes(module: Module) -> tuple[Any, Any]:
+            described = parse_shapes("data_shapes", data_shapes)
+            labels = label_shapes or infer_labels(module, described, self._default)
+            return described, labels
+
+        self._buckets.current = await self._live(bucket_key, shapes)
+
+    async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
+        """Compile the bucket of a batch that comes next; the current bucket stays."""
+        self._need_params("prepare")
+        with (await self._route(data_batch)).in_use() as bucket:
+            await bucket.module.prepare(data_batch, sparse_row_id_fn)
+
+    async def _route(self, batch: Any) -> Bucket:
+        """The bucket of a batch, compiled if it is new."""
+        first = batch[0] if isinstance(batch, list | tuple) and batch else batch
+        if not hasattr(first, "bucket_key"):
+            raise ArgumentError(
+                f"a batch for a BucketingModule needs `bucket_key`, and this "
+                f"{type(first).__name__} has none: give DataBatch(..., bucket_key=...)"
+            )
+        default = self._default
+
+        def shapes(module: Module) -> tuple[Any, Any]:
+            return describe(batch, module, default)
+
+        return await self._live(first.bucket_key, shapes)
+
+    async def _live(
+        self, key: Hashable, shapes: Callable[[Module], tuple[Any, Any]]
+    ) -> Bucket:
+        """A bucket that is compiled, and from now on the latest used one."""
+        bucket = self._buckets.use(key)
+        if bucket is not None:
+            return bucket
+        async with self._changing:
+            bucket = self._buckets.use(key)
+            if bucket is not None:
+                return bucket
+            self._need_bound("switch_bucket")
+            bucket = await self._bind_bucket(key, shapes)
+            freed = await self._buckets.add(bucket)
+            if freed:
+                listed = ", ".join(repr(key) for key in freed)
+                self.logger.info("freed the buckets %s, unused for longest", listed)
+            return bucket
+
+    async def _bind_bucket(
+        self, key: Hashable, shapes: Callable[[Module], tuple[Any, Any]]
+    ) -> Bucket:
+        generated = await trio.to_thread.run_sync(self._generate, key)
+        arguments = generated[0].list_arguments()
+        default = self._default
+        module = self._module(
+            generated,
+            [name for name in self._fixed_names if name in arguments],
+            [name for name in self._state_names if name in arguments],
+        )
+        _check_parameters(key, module, default)
+        data, labels = shapes(module)
+        await module.bind(
+            data_shapes=data,
+            label_shapes=labels,
+            for_training=self.for_training,
+            inputs_need_grad=self.inputs_need_grad,
+            grad_req=self._grad_req,
+            shared_module=default,
+        )
+        if self._monitor is not None:
+            module.install_monitor(self._monitor)
+        return Bucket(key, module)
+
+    def _generate(self, key: Any) -> tuple[Any, Any, Any]:
+        try:
+            with NameManager():
+                generated = self._sym_gen(key)
+        except Exception as error:
+            error.add_note(f"raised in `sym_gen` for the bucket key {key!r}")
+            raise
+        parts: Any = generated
+        if not isinstance(parts, list | tuple) or len(parts) != 3:
+            raise ArgumentTypeError(
+                "`sym_gen` must return (symbol, data_names, label_names); for the "
+                f"bucket key {key!r} it returned {parts!r}"
+            )
+        symbol, data_names, label_names = parts
+        return symbol, data_names, label_names
+
+    def _module(
+        self, generated: tuple[Any, Any, Any], fixed: list[str], states: list[str]
+    ) -> Module:
+        module = Module(
+            *generated, **self._options, fixed_param_names=fixed, state_names=states
+        )
+        module._scope = self._scope
+        return module
+
+    async def _free(self) -> None:
+        await self._buckets.aclose()
+
+    # Parameters: those of the default bucket are those of all
+
+    async def init_params(
+        self,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_init: bool = False,
+        allow_extra: bool = False,
+    ) -> None:
+        """Give every parameter a value, unless they have some; see Module."""
+        self._need_bound("init_params")
+        if self.params_initialized and not force_init:
+            return
+        await self._default.init_params(
+            initializer, arg_params, aux_params, allow_missing, force_init, allow_extra
+        )
+        self.params_initialized = True
+
+    async def set_params(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool = False,
+        force_init: bool = True,
+        allow_extra: bool = False,
+    ) -> None:
+        """Set parameters and auxiliary states from dicts; see Module.set_params."""
+        self._need_bound("set_params")
+        if self.params_initialized and not force_init:
+            return
+        await self._default.set_params(
+            arg_params, aux_params, allow_missing, force_init, allow_extra
+        )
+        self.params_initialized = True
+
+    async def get_params(self) -> tuple[Parameters, Parameters]:
+        """Copies of parameters and auxiliary states; see Module.get_params."""
+        return await self._default.get_params()
+
+    async def save_params(self, fname: Path_) -> None:
+        """Write all values in MXNet's `.params` format; see Module.save_params."""
+        await self._default.save_params(fname)
+
+    async def load_params(self, fname: Path_) -> None:
+        """Set all values from a `.params` file; see Module.load_params."""
+        self._need_bound("load_params")
+        await self._default.load_params(fname)
+        self.params_initialized = True
+
+    # Checkpoints
+
+    @classmethod
+    async def load(
+        cls,
+        prefix: Path_,
+        epoch: int,
+        sym_gen: SymbolGenerator | None = None,
+        default_bucket_key: Any = None,
+        **options: Any,
+    ) -> Self:
+        """A module from a checkpoint; it has parameters, and must be bound.
+
+        Args:
+            prefix: What the file names begin with.
+            epoch: The number in `PREFIX-NNNN.params`.
+            sym_gen: As for the constructor; the symbols of saved buckets come from
+                their files.
+            default_bucket_key: As for the constructor.
+            **options: Other arguments of BucketingModule.
+
+        Raises:
+            ArgumentError: `sym_gen` or `default_bucket_key` is missing.
+            OSError: a file cannot be read, or is damaged.
+        """
+        _check_required(sym_gen, default_bucket_key)
+        symbols, arguments, auxiliaries = await trio.to_thread.run_sync(
+            bucket_files.load, prefix, epoch
+        )
+        return cls.load_dict(
+            symbols, sym_gen, default_bucket_key, arguments, auxiliaries, **options
+        )
+
+    @classmethod
+    def load_dict(
+        cls,
+        sym_dict: Mapping[Any, Any] | None = None,
+        sym_gen: SymbolGenerator | None = None,
+        default_bucket_key: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A module from symbols by bucket key and from parameters; bind it next.
+
+        Args:
+            sym_dict: Symbols, in place of those that `sym_gen` makes for these keys.
+            sym_gen: As for the constructor.
+            default_bucket_key: As for the constructor.
+            arg_params: Values of parameters.
+            aux_params: Values of auxiliary states.
+            **options: Other arguments of BucketingModule.
+
+        Raises:
+            ArgumentError: `sym_gen` or `default_bucket_key` is missing.
+        """
+        generate = _check_required(sym_gen, default_bucket_key)
+        symbols = dict(sym_dict or {})
+
+        def saved_or_made(key: Any) -> tuple[Any, Any, Any]:
+            symbol, data_names, label_names = generate(key)
+            return symbols.get(key, symbol), data_names, label_names
+
+        module = cls(saved_or_made, default_bucket_key, **options)
+        module._default._loaded = (dict(arg_params or {}), dict(aux_params or {}))
+        module._default.params_initialized = True
+        module.params_initialized = True
+        return module
+
+    async def save_checkpoint(
+        self, prefix: Path_, epoch: int, remove_amp_cast: bool = False
+    ) -> None:
+        """Write the parameters, and the symbol of each bucket that is compiled.
+
+        Files are MXNet's: `PREFIX-NNNN.params`, `PREFIX-KEY-symbol.json` for each
+        bucket, and `PREFIX.buckets` with the keys. Optimizer states are written by
+        `save_optimizer_states`.
+
+        Args:
+            prefix: What the file names begin with.
+            epoch: The number in `PREFIX-NNNN.params`.
+            remove_amp_cast: Leave casts of mixed precision out of the symbols.
+
+        Raises:
+            ArgumentError: a bucket key is no integer of 32 bits: the format's keys are.
+            OSError: a file cannot be written.
+        """
+        self._need_params("save_checkpoint")
+        symbols = {bucket.key: bucket.module.symbol for bucket in self._buckets}
+        bucket_files.check_keys(symbols)
+        values = await self.get_params()
+        await trio.to_thread.run_sync(
+            bucket_files.save, prefix, epoch, symbols, *values, remove_amp_cast
+        )
+
+    # Optimizer
+
+    async def init_optimizer(
+        self,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        force_init: bool = False,
+    ) -> None:
+        """Install one optimizer for all buckets; see Module.init_optimizer."""
+        self._need_params("init_optimizer")
+        async with self._changing:
+            if self.optimizer_initialized and not force_init:
+                self.logger.warning("optimizer already initialized, ignoring...")
+                return
+            await self._default.init_optimizer(
+                kvstore, optimizer, optimizer_params, force_init
+            )
+            for bucket in self._buckets:
+                if bucket.module is not self._default:
+                    bucket.module.borrow_optimizer(self._default)
+            self.optimizer_initialized = True
+
+    async def save_optimizer_states(self, fname: Path_) -> None:
+        """Write the optimizer's counts and states; see Module."""
+        await self._default.save_optimizer_states(fname)
+
+    async def load_optimizer_states(self, fname: Path_) -> None:
+        """Set the optimizer's counts and states; see Module."""
+        await self._default.load_optimizer_states(fname)
+
+    # Computation
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        """Run the bucket of a batch, which becomes the current one.
+
+        Args:
+            data_batch: A batch with a `bucket_key`. If the bucket is new, its shapes
+                are `provide_data` and `provide_label`, or else those of the arrays.
+            is_train: Whether layers behave as in training; `for_training` unless given.
+
+        Raises:
+            ModuleStateError: not bound, or without parameters.
+            InputError: the batch does not fit; nothing was run.
+            MissingParameterError, ShapeError: see `switch_bucket`.
+        """
+        self._need_params("forward")
+        with (await self._route(data_batch)).in_use() as bucket:
+            await bucket.module.forward(data_batch, is_train)
+            self._buckets.current = bucket
+
+    async def backward(self, out_grads: Any = None) -> None:
+        """Compute gradients in the current bucket; see Module.backward."""
+        self._need_params("backward")
+        await self._current.backward(out_grads)
+
+    async def update(self) -> None:
+        """Update the parameters by the gradients of the current bucket; see Module."""
+        self._need_params("update")
+        await self._current.update()
+
+    async def step(self, data_batch: Any) -> None:
+        """Forward, backward and update as one message to each device; see Module."""
+        self._need_params("step")
+        with (await self._route(data_batch)).in_use() as bucket:
+            await bucket.module.step(data_batch)
+            self._buckets.current = bucket
+
+    async def zero_grad(self) -> None:
+        """Set all gradients to zero; for `grad_req="add"`."""
+        self._need_params("zero_grad")
+        await self._current.zero_grad()
+
+    # Results, of the current bucket
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        """Outputs of the last forward or step; see Module.get_outputs."""
+        self._need_params("get_outputs")
+        return await self._current.get_outputs(merge_multi_context)
+
+    async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
+        """Gradients of the data inputs; see Module.get_input_grads."""
+        self._need_params("get_input_grads")
+        return await self._current.get_input_grads(merge_multi_context)
+
+    async def get_grads(self) -> Parameters:
+        """Gradient of each parameter of the current bucket; see Module.get_grads."""
+        self._need_params("get_grads")
+        return await self._current.get_grads()
+
+    async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
+        """Values of the state inputs; see Module.get_states."""
+        self._need_params("get_states")
+        return await self._current.get_states(merge_multi_context)
+
+    async def set_states(self, states: Any = None, value: float | None = None) -> None:
+        """Set the state inputs of the current bucket; see Module.set_states."""
+        self._need_params("set_states")
+        await self._current.set_states(states, value)
+
+    async def update_metric(
+        self, eval_metric: Any, labels: Any, pre_sliced: bool = False
+    ) -> None:
+        """Update a metric with the outputs of the last forward; see BaseModule."""
+        self._need_params("update_metric")
+        await self._current.update_metric(eval_metric, labels, pre_sliced)
+
+    def install_monitor(self, mon: Any) -> None:
+        """Install a monitor on all buckets, also on those that come later."""
+        for bucket in self._buckets:
+            bucket.module.install_monitor(mon)
+        self._monitor = mon
+
+    # For the loops
+
+    async def _dispatch_step(self, batch: Any) -> Step:
+        with (await self._route(batch)).in_use() as bucket:
+            step = await bucket.module._dispatch_step(batch)
+            self._buckets.current = bucket
+            return BucketStep(step, bucket.module)
+
+    async def _dispatch_predict(self, batch: Any) -> Step:
+        with (await self._route(batch)).in_use() as bucket:
+            step = await bucket.module._dispatch_predict(batch)
+            return BucketStep(step, bucket.module)
+
+    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
+        step = flight.step
+        assert isinstance(step, BucketStep)
+        return await step.module._count_batch(metric, flight, count_pad)
+
+    async def _synchronize(self) -> None:
+        await self._default._synchronize()
+
+    # Checks
+
+    @property
+    def _default(self) -> Module:
+        return self._buckets.default.module
+
+    @property
+    def _current(self) -> Module:
+        return self._buckets.current.module
+
+
+def _check_required(
+    sym_gen: SymbolGenerator | None, default_bucket_key: Any
+) -> SymbolGenerator:
+    if sym_gen is None or default_bucket_key is None:
+        raise ArgumentError(
+            "a BucketingModule is loaded with `sym_gen` and `default_bucket_key`: the "
+            "files do not say which arguments are data and labels"
+        )
+    return sym_gen
+
+
+def _check_parameters(key: Hashable, module: Module, default: Module) -> None:
+    """Refuse a bucket whose parameters the default bucket has no memory for.
+
+    Raises:
+        MissingParameterError: naming the first.
+    """
+    known = {*default._param_names, *default.symbol.list_auxiliary_states()}
+    for name in (*module._param_names, *module.symbol.list_auxiliary_states()):
+        if name not in known:
+            raise MissingParameterError(
+                f"the bucket {key!r} has the parameter `{name}`, which the default "
+                "bucket lacks; all buckets share the parameters of the default bucket: "
+                "choose as `default_bucket_key` a bucket that has them all"
+            )
