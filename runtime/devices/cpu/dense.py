@@ -16,6 +16,8 @@ from runtime.graph.ir import Entry, Node
 
 # So many rows of a gradient read a weight as fast where it lies as from panels.
 _FEW_ROWS = 64
+# Packing a smaller weight takes less time than what spares it.
+_LARGE_WEIGHT = 16384
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class DenseStep:
         if not self.layer.attributes.no_bias:
             bias = b.dense(self.layer.inputs[2])
         # In training the weight changes every time: better to pack what is smaller.
-        transposed = b.is_train and x.rows < weight.rows
+        large = weight.rows * weight.columns >= _LARGE_WEIGHT
+        transposed = b.is_train and large and x.rows < weight.rows
         if transposed:
             factors = weight, pack(b, self._name, x.transpose)
         else:

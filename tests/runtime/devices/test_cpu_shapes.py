@@ -222,3 +222,22 @@ def test_inputs_of_few_channels(channels: int, read_by_another: bool) -> None:
     (row,) = (r for r in rows if isinstance(r, NativeRow) and r.kernel == "conv")
     few = channels < 8 and not read_by_another
     assert row.operands["x_pixel"] == (channels if few else 8)
+
+
+@pytest.mark.parametrize("rows", [3, 129, 150, 160])
+@pytest.mark.parametrize("act", [None, "tanh"])
+def test_dense_with_a_large_weight(rows: int, act: str | None) -> None:
+    x = sym.Variable("data")
+    x = sym.FullyConnected(x, num_hidden=160, name="one")
+    if act:
+        x = sym.Activation(x, act_type=act)
+    x = sym.FullyConnected(x, num_hidden=130, name="two")
+    net = Net(x, {"data": (rows, 200)})
+    check(net)
+    plan = net.compile(create_device("cpu"), True).plan
+    products = [
+        row.operands["transposed"]
+        for row in plan.sections["forward"]
+        if isinstance(row, NativeRow) and row.kernel == "gemm"
+    ]
+    assert products == [rows < 160, rows < 130]
