@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from runtime.kernels.cpu.table import padded
@@ -105,6 +105,7 @@ cases = st.builds(
 ).filter(lambda case: case.possible)
 
 
+# Windows that lie side by side; the last ones may reach beyond the input.
 beside = st.builds(
     lambda case: replace(case, stride=case.kernel, pad=(0, 0)), cases
 ).filter(lambda case: case.possible)
@@ -118,6 +119,9 @@ beside = st.builds(
     indexed=st.booleans(),
     halo=st.sampled_from([0, 2]),
 )
+@example(Case(1, 3, (4, 5), (2, 2), (2, 2), (0, 0), True), 0, False, True, 0)
+@example(Case(1, 3, (5, 4), (2, 2), (2, 2), (0, 0), True), 0, False, True, 0)
+@example(Case(1, 3, (5, 5), (2, 2), (2, 2), (0, 0), False), 0, False, True, 0)
 def test_max_pool_and_backward(kernels: Kernels, case, epilogue, ties, indexed, halo):
     memory, random = Memory(), np.random.default_rng(sum(case.size))
     shape = (case.images, case.channels, *case.size)
