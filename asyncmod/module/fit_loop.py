@@ -21,7 +21,7 @@ from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.flight import Flight, Flights, keep_labels, padding
+from asyncmod.module.flight import Flight, Flights, at_batch, keep_labels, padding
 from asyncmod.module.metrics import Metric
 
 if TYPE_CHECKING:
@@ -169,9 +169,10 @@ class Epoch:
     async def run(self) -> EpochResult:
         """Train on every batch.
 
-        An error of the iterator is raised after the steps before it have been counted
-        and their callbacks called. Whatever ends the epoch early, no step is left
-        behind: those that have not begun are withdrawn, the others run to their end.
+        An error of the iterator, or a batch that does not fit, is raised after the
+        steps before it have been counted and their callbacks called. Whatever ends the
+        epoch early, no step is left behind: those that have not begun are withdrawn,
+        the others run to their end.
 
         Raises:
             ArgumentError: the iterator gave no batch.
@@ -185,8 +186,7 @@ class Epoch:
                 await self._dispatch(nbatch, batch)
                 nbatch += 1
                 batch = await advance(nbatch)
-            while self._flights:
-                await self._finish(None)
+            await self._finish_all()
         finally:
             await self._flights.settle()
         if nbatch == 0:
@@ -225,8 +225,7 @@ class Epoch:
         except StopAsyncIteration:
             return None
         except Exception:
-            while self._flights:
-                await self._finish(None)
+            await self._finish_all()
             raise
         finally:
             self._timing.data += perf_counter() - began
@@ -234,8 +233,17 @@ class Epoch:
 
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
         labels = await keep_labels(batch)
-        step = await self._module._dispatch_step(batch)
+        dispatching = self._module._dispatch_step(batch)
+        try:
+            step = await at_batch(dispatching, nbatch, self._epoch)
+        except Exception:
+            await self._finish_all()
+            raise
         self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
+
+    async def _finish_all(self) -> None:
+        while self._flights:
+            await self._finish(None)
 
     async def _finish(self, next_batch: DataBatch | None) -> None:
         """Count the oldest step and call its callbacks."""
@@ -247,11 +255,12 @@ class Epoch:
 
     async def _count(self, flight: Flight) -> None:
         """Wait for a step and update the metric with it."""
-        await flight.step.wait()
+        await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
         began = perf_counter()
-        rows = await self._module._count_batch(
+        counting = self._module._count_batch(
             self._training.metric, flight, self._training.count_pad
         )
+        rows = await at_batch(counting, flight.nbatch, self._epoch)
         flight.counted = True
         self._samples += rows - flight.pad
         self._training.history.add_batch(

@@ -6,10 +6,10 @@ Next: `asyncmod.module.fit_loop`, `score` and `predict`, which use it.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 
@@ -18,6 +18,8 @@ from asyncmod.io.iterator import BatchIterator
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.step import Step
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -61,6 +63,16 @@ async def keep_labels(batch: Any) -> list[Array]:
 
 def _copies(arrays: Sequence[Array]) -> list[Array]:
     return [array.copy() for array in arrays]
+
+
+async def at_batch(work: Awaitable[T], nbatch: int, epoch: int | None = None) -> T:
+    """Await work on a batch; what it raises gets a note of which batch it was."""
+    try:
+        return await work
+    except Exception as error:
+        where = "" if epoch is None else f" of epoch {epoch}"
+        error.add_note(f"at batch {nbatch}{where}, counted from 0")
+        raise
 
 
 def padding(batch: Any) -> int:

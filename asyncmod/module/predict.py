@@ -11,7 +11,7 @@ import trio
 from asyncmod.errors import ArgumentError
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module.batches import Array
-from asyncmod.module.flight import Flight, Flights, limit, padding
+from asyncmod.module.flight import Flight, Flights, at_batch, limit, padding
 from asyncmod.module.metrics import LARGE
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ async def run(
 
     async def finish() -> None:
         flight = flights[0]
-        outputs = await flight.step.outputs()
+        outputs = await at_batch(flight.step.outputs(), flight.nbatch)
         flights.popleft()
         collect(real_rows(outputs, flight.pad))
 
@@ -44,7 +44,7 @@ async def run(
             except StopAsyncIteration:
                 break
             await module.prepare(batch, sparse_row_id_fn)
-            step = await module._dispatch_predict(batch)
+            step = await at_batch(module._dispatch_predict(batch), nbatch)
             flights.append(Flight(nbatch, batch, (), padding(batch), step))
             nbatch += 1
             if len(flights) >= in_flight:

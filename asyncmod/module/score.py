@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.flight import Flight, Flights, keep_labels, limit, padding
+from asyncmod.module.flight import (
+    Flight,
+    Flights,
+    at_batch,
+    keep_labels,
+    limit,
+    padding,
+)
 from asyncmod.module.metrics import Metric
 
 if TYPE_CHECKING:
@@ -29,7 +36,8 @@ async def run(
 ) -> None:
     """Score one epoch; the metric holds the result.
 
-    An error of the iterator is raised after the batches before it have been counted.
+    An error of the iterator, or a batch that does not fit, is raised after the batches
+    before it have been counted.
     """
     known: dict[str, Any] = {
         "self": module,
@@ -42,8 +50,9 @@ async def run(
 
     async def finish() -> None:
         flight = flights[0]
-        await flight.step.wait()
-        await module._count_batch(metric, flight, count_pad)
+        await at_batch(flight.step.wait(), flight.nbatch)
+        counting = module._count_batch(metric, flight, count_pad)
+        await at_batch(counting, flight.nbatch)
         flights.popleft()
         if batch_end:
             locals_ = known | {"nbatch": flight.nbatch, "eval_batch": flight.batch}
@@ -57,15 +66,15 @@ async def run(
         while nbatch < limit(num_batch):
             try:
                 batch = await batches.next()
+                await module.prepare(batch, sparse_row_id_fn)
+                labels = await keep_labels(batch)
+                step = await at_batch(module._dispatch_predict(batch), nbatch)
             except StopAsyncIteration:
                 break
             except Exception:
                 while flights:
                     await finish()
                 raise
-            await module.prepare(batch, sparse_row_id_fn)
-            labels = await keep_labels(batch)
-            step = await module._dispatch_predict(batch)
             flights.append(Flight(nbatch, batch, labels, padding(batch), step))
             nbatch += 1
             if len(flights) >= in_flight:

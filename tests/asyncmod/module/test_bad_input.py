@@ -392,6 +392,40 @@ async def test_iterator_that_raises_at_batch_k(k: int, in_flight: int) -> None:
         assert same(await other.get_params(), after)
 
 
+@pytest.mark.parametrize("in_flight", [1, 2])
+async def test_batch_that_does_not_fit_is_named(
+    module: mx.Module, in_flight: int
+) -> None:
+    """The error says which batch it was; the batches before it count in full."""
+    wrong = DataBatch([batch().data[0][:, :4]], batch().label)
+    described = {
+        "provide_data": [DataDesc("data", (8, 5))],
+        "provide_label": [DataDesc("softmax_label", (8,))],
+    }
+
+    def source() -> mx.io.BatchIterator:
+        return mx.io.as_async([batch(), batch(), wrong, batch()], **described)
+
+    seen: list[int] = []
+    with pytest.raises(InputError, match="does not fit") as caught:
+        await module.fit(
+            source(),
+            num_epoch=1,
+            batch_end_callback=lambda param: seen.append(param.nbatch),
+            in_flight=in_flight,
+        )
+    assert caught.value.__notes__ == ["at batch 2 of epoch 0, counted from 0"]
+    assert seen == [0, 1]
+    metric = mx.metric.create("acc")
+    with pytest.raises(InputError) as caught:
+        await module.score(source(), metric, in_flight=in_flight)
+    assert caught.value.__notes__ == ["at batch 2, counted from 0"]
+    assert metric.num_inst == 16
+    with pytest.raises(InputError) as caught:
+        await module.predict(source(), in_flight=in_flight)
+    assert caught.value.__notes__ == ["at batch 2, counted from 0"]
+
+
 async def test_empty_iterator(module: mx.Module) -> None:
     def empty() -> mx.io.BatchIterator:
         return mx.io.as_async(
