@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         initializer,
         interop,
         io,
+        kvstore,
         lr_scheduler,
         metric,
         model,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
         testing,
     )
     from asyncmod import initializer as init
+    from asyncmod import kvstore as kv
     from asyncmod import module as mod
     from asyncmod import optimizer as opt
     from asyncmod import symbol as sym
@@ -40,7 +42,14 @@ if TYPE_CHECKING:
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
     from asyncmod.launch import open_runtime, run
-    from asyncmod.module import BaseModule, BucketingModule, Module
+    from asyncmod.module import (
+        BaseModule,
+        BucketingModule,
+        Module,
+        PythonLossModule,
+        PythonModule,
+        SequentialModule,
+    )
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
     from asyncmod.symbol import names as name
@@ -52,6 +61,9 @@ __all__ = [
     "Context",
     "Executor",
     "Module",
+    "PythonLossModule",
+    "PythonModule",
+    "SequentialModule",
     "bind",
     "callback",
     "context",
@@ -64,6 +76,8 @@ __all__ = [
     "initializer",
     "interop",
     "io",
+    "kv",
+    "kvstore",
     "load_checkpoint",
     "lr_scheduler",
     "metric",
@@ -87,6 +101,7 @@ __all__ = [
 
 _ALIASES = {
     "init": "initializer",
+    "kv": "kvstore",
     "mod": "module",
     "name": "symbol.names",
     "opt": "optimizer",
@@ -99,6 +114,9 @@ _HOMES = {
     "Context": "context",
     "Executor": "executor",
     "Module": "module",
+    "PythonLossModule": "module",
+    "PythonModule": "module",
+    "SequentialModule": "module",
     "bind": "executor",
     "cpu": "context",
     "gpu": "context",
@@ -115,7 +133,6 @@ _NOT_HERE = {
     "np": "arrays are NumPy's own: import numpy",
     "npx": "arrays are NumPy's own: import numpy",
     "contrib": "INT8 and other contributed parts are left out",
-    "kv": "name a store in init_optimizer(kvstore='local')",
 }
 
 
