@@ -42,14 +42,7 @@ if TYPE_CHECKING:
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
     from asyncmod.launch import open_runtime, run
-    from asyncmod.module import (
-        BaseModule,
-        BucketingModule,
-        Module,
-        PythonLossModule,
-        PythonModule,
-        SequentialModule,
-    )
+    from asyncmod.module import BaseModule, BucketingModule, Module
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
     from asyncmod.symbol import names as name
@@ -61,9 +54,6 @@ __all__ = [
     "Context",
     "Executor",
     "Module",
-    "PythonLossModule",
-    "PythonModule",
-    "SequentialModule",
     "bind",
     "callback",
     "context",
@@ -114,9 +104,6 @@ _HOMES = {
     "Context": "context",
     "Executor": "executor",
     "Module": "module",
-    "PythonLossModule": "module",
-    "PythonModule": "module",
-    "SequentialModule": "module",
     "bind": "executor",
     "cpu": "context",
     "gpu": "context",
