@@ -7,17 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.graph.build import (
-    At,
-    Buffer,
-    Builder,
-    DefinitionDraft,
-    Dense,
-    Draft,
-    Operand,
-    Step,
-)
+from runtime.graph.build import Builder, Step
 from runtime.graph.definition import DefinitionStep
+from runtime.graph.draft import At, Buffer, DefinitionDraft, Dense, Draft, Operand
 from runtime.graph.face import Face, make_face
 from runtime.graph.gradient import Gradients
 from runtime.graph.infer import infer

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from runtime.graph.build import Builder, DefinitionDraft, Dense
+from runtime.graph.build import Builder
+from runtime.graph.draft import DefinitionDraft, Dense
 from runtime.graph.ir import Entry, Node
 from runtime.graph.registry import Operator
 

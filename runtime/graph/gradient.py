@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from runtime.errors import GradientError
-from runtime.graph.build import Buffer, Builder, Dense, Form, Image
+from runtime.graph.build import Builder
+from runtime.graph.draft import Buffer, Dense, Form, Image
 from runtime.graph.ir import Entry, Graph
 from runtime.graph.plan import Tensor
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.convolution import Statistics
 from runtime.devices.cpu.epilogue import code
-from runtime.graph.build import At, Builder, Dense, Image
+from runtime.graph.build import Builder
+from runtime.graph.draft import At, Dense, Image
 from runtime.graph.ir import Entry, Node
 from runtime.kernels.cpu.table import padded
 

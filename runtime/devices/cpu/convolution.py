@@ -14,7 +14,8 @@ from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
 from runtime.devices.cpu.window import Reach, by_pixel, classes, window
-from runtime.graph.build import Buffer, Builder, Dense, Image
+from runtime.graph.build import Builder
+from runtime.graph.draft import Buffer, Dense, Image
 from runtime.graph.ir import Entry, Node
 from runtime.graph.plan import Section
 from runtime.kernels.cpu.table import conv_panels_size, conv_weight_scratch, padded

@@ -11,7 +11,8 @@ from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
 from runtime.devices.cpu.matrix import Matrix, Panels, multiply, pack, panels_in_place
-from runtime.graph.build import Builder, Dense
+from runtime.graph.build import Builder
+from runtime.graph.draft import Dense
 from runtime.graph.ir import Entry, Node
 
 # So many rows of a gradient read a weight as fast where it lies as from panels.

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.epilogue import code
-from runtime.graph.build import At, Builder, Form, Image
+from runtime.graph.build import Builder
+from runtime.graph.draft import At, Form, Image
 from runtime.graph.ir import Entry, Node
 
 

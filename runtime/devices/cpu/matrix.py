@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
-from runtime.graph.build import At, Builder, Dense
+from runtime.graph.build import Builder
+from runtime.graph.draft import At, Dense
 from runtime.graph.plan import Section
 from runtime.kernels.cpu.table import panel_width, panels_size
 

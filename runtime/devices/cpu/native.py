@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import elementwise
 from runtime.devices.cpu.select import Selection
-from runtime.graph.build import Builder, Dense, Form, Image, Step
+from runtime.graph.build import Builder, Step
+from runtime.graph.draft import Dense, Form, Image
 
 
 class CpuNative:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.epilogue import code
-from runtime.graph.build import At, Buffer, Builder
+from runtime.graph.build import Builder
+from runtime.graph.draft import At, Buffer
 from runtime.graph.ir import Entry, Node
 
 

@@ -18,8 +18,9 @@ from runtime.devices.cpu.dense import DenseStep, Masked
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
 from runtime.devices.cpu.pooling import PoolStep
 from runtime.devices.cpu.softmax import SoftmaxStep
-from runtime.graph.build import CHANNEL_BLOCK, Builder, Step
+from runtime.graph.build import Builder, Step
 from runtime.graph.definition import DefinitionStep
+from runtime.graph.draft import CHANNEL_BLOCK
 from runtime.graph.ir import Entry, Node
 
 _LARGEST_INDEX = 255  # max pooling keeps positions in a byte

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from runtime.graph.build import Buffer, Draft
+from runtime.graph.draft import Buffer, Draft
 from runtime.graph.plan import Address, round_up
 
 

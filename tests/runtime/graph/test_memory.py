@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from runtime.graph.build import Buffer, DefinitionDraft, Dense
+from runtime.graph.draft import Buffer, DefinitionDraft, Dense
 from runtime.graph.passes.memory import place
 
 
