@@ -13,21 +13,21 @@ BatchCallback = Callable[[BatchEndParam], None]
 
 
 def log_train_metric(
-    period: int, auto_reset: bool = False, logger: Logger = DEFAULT
+    period: int, auto_reset: bool = False, logger: Logger | None = None
 ) -> BatchCallback:
     """A batch-end callback that logs the metric every `period` batches.
 
     Args:
         period: Batches between two lines; the first is logged at batch 0.
         auto_reset: Clear the metric's local sums after each line.
-        logger: Where the lines go.
+        logger: Where the lines go; to the module's logger unless given.
     """
 
     def callback(param: BatchEndParam) -> None:
         if param.nbatch % period or param.eval_metric is None:
             return
         for name, value in param.eval_metric.get_name_value():
-            logger.info(
+            _target(logger, param).info(
                 f"Iter[{param.epoch}] Batch[{param.nbatch}] Train-{name}={value:f}"
             )
         if auto_reset:
@@ -44,7 +44,7 @@ class Speedometer:
         frequent: Batches between two lines.
         auto_reset: Clear the metric's local sums after each line, so that each shows
             the batches since the one before.
-        logger: Where the lines go.
+        logger: Where the lines go; to the module's logger unless given.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Speedometer:
         batch_size: int,
         frequent: int = 50,
         auto_reset: bool = True,
-        logger: Logger = DEFAULT,
+        logger: Logger | None = None,
     ) -> None:
         self.batch_size = batch_size
         self.frequent = frequent
@@ -70,7 +70,9 @@ class Speedometer:
         if self._began is None:
             self._began = perf_counter()
         elif count % self.frequent == 0:
-            self._logger.info(self._line(param, perf_counter() - self._began))
+            _target(self._logger, param).info(
+                self._line(param, perf_counter() - self._began)
+            )
             self._began = perf_counter()
 
     def _line(self, param: BatchEndParam, seconds: float) -> str:
@@ -94,10 +96,12 @@ class ProgressBar:
     Args:
         total: Batches per epoch.
         length: Characters of the bar.
-        logger: Where the bars go.
+        logger: Where the bars go; to the module's logger unless given.
     """
 
-    def __init__(self, total: int, length: int = 80, logger: Logger = DEFAULT) -> None:
+    def __init__(
+        self, total: int, length: int = 80, logger: Logger | None = None
+    ) -> None:
         self.total = total
         self.bar_len = length
         self._logger = logger
@@ -107,17 +111,17 @@ class ProgressBar:
         share = param.nbatch / self.total
         filled = round(self.bar_len * share)
         bar = "=" * filled + "-" * (self.bar_len - filled)
-        self._logger.info(f"[{bar}] {math.ceil(100.0 * share)}%\r")
+        _target(self._logger, param).info(f"[{bar}] {math.ceil(100.0 * share)}%\r")
 
 
 class LogValidationMetricsCallback:
     """An evaluation-end callback that logs the metric.
 
     Args:
-        logger: Where the lines go.
+        logger: Where the lines go; to the module's logger unless given.
     """
 
-    def __init__(self, logger: Logger = DEFAULT) -> None:
+    def __init__(self, logger: Logger | None = None) -> None:
         self._logger = logger
 
     def __call__(self, param: BatchEndParam) -> None:
@@ -125,4 +129,15 @@ class LogValidationMetricsCallback:
         if not param.eval_metric:
             return
         for name, value in param.eval_metric.get_name_value():
-            self._logger.info(f"Epoch[{param.epoch}] Validation-{name}={value:f}")
+            _target(self._logger, param).info(
+                f"Epoch[{param.epoch}] Validation-{name}={value:f}"
+            )
+
+
+def _target(given: Logger | None, param: BatchEndParam) -> Logger:
+    """The logger that was given, or that of the module which calls back."""
+    if given is not None:
+        return given
+    module = param.locals.get("self") if param.locals else None
+    logger: Logger = getattr(module, "logger", DEFAULT)
+    return logger

@@ -127,6 +127,28 @@ def test_a_standard_logger_and_the_default_one(
     assert [line["event"] for line in logs] == ["[==--] 50%\r"]
 
 
+def test_lines_go_to_the_logger_of_the_module() -> None:
+    class Module:
+        logger = Lines()
+
+    told = callback.BatchEndParam(3, 4, accuracy(), {"self": Module()})
+    speedometer = callback.Speedometer(8, 2)
+    for call in (
+        callback.log_train_metric(2),
+        callback.ProgressBar(4, 4),
+        callback.LogValidationMetricsCallback(),
+        speedometer,
+        speedometer,
+    ):
+        call(told)
+    assert [line.split("\t")[0] for line in Module.logger.lines] == [
+        "Iter[3] Batch[4] Train-accuracy=0.750000",
+        "[====] 100%\r",
+        "Epoch[3] Validation-accuracy=0.750000",
+        "Epoch[3] Batch [2-4]",
+    ]
+
+
 async def test_do_checkpoint(tmp_path: Path) -> None:
     save = callback.do_checkpoint(str(tmp_path / "net"), period=2)
     weight = np.arange(3, dtype=np.float32)
