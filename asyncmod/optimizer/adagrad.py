@@ -160,7 +160,7 @@ class RMSProp(Optimizer):
         **kwargs: See Optimizer.
     """
 
-    rule = "rmsprop"
+    rule: str | None = "rmsprop"
 
     def __init__(
         self,
@@ -178,8 +178,9 @@ class RMSProp(Optimizer):
         self.epsilon = check_finite("epsilon", epsilon)
         self.centered = centered
         self.clip_weights = check_bound("clip_weights", clip_weights)
-        if centered and self.rule is not None:
-            self.rule = "rmsprop_centered"
+        if centered:
+            self.definition = "rmsprop_centered"
+            self.rule = self.definition if self.rule else None
 
     @property
     def state_names(self) -> tuple[str, ...]:

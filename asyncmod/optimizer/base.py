@@ -62,6 +62,10 @@ class Optimizer:
     rule: str | None = None
     """Name of the update rule that devices run; None: `update` is called."""
 
+    definition: str | None = None
+    """Name of the update rule that `update` applies: `rule`, also where that became
+    None because a subclass has an `update` of its own."""
+
     decaying: ClassVar[tuple[str, ...]] = ("_weight", "_gamma")
     """How the names of parameters end that weight decay is for."""
 
@@ -69,7 +73,9 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         # An `update` of its own must not be bypassed by the fused form of the base.
-        if "update" in cls.__dict__ and "rule" not in cls.__dict__:
+        if "rule" in cls.__dict__:
+            cls.definition = cls.rule
+        elif "update" in cls.__dict__:
             cls.rule = None
 
     def __init__(
@@ -171,13 +177,13 @@ class Optimizer:
             grad: Its gradient, of the same shape; left as it is.
             state: What `create_state` gave.
         """
-        if self.rule is None:
+        if self.definition is None:
             raise NotImplementedError(
                 f"{type(self).__name__} must define `update(index, weight, grad, "
                 "state)`, or name a `rule`"
             )
         states = (state,) if isinstance(state, np.ndarray) else tuple(state or ())
-        rule, hyper = get_rule(self.rule), self.hyper(index)
+        rule, hyper = get_rule(self.definition), self.hyper(index)
         with np.errstate(all="ignore"):
             new_weight, new_states = rule.apply(weight, grad, states, hyper)
         weight[...] = new_weight

@@ -61,9 +61,10 @@ def update(
     states: tuple[str, ...],
     fixed: tuple[str, ...] = (),
     rule: str = "sgd",
+    dtype: str = "float32",
 ) -> dict[str, NDArray[np.float32]]:
     """Two updates with the sum of two gradients, done in `parts` parts."""
-    layout = Layout.pack("parameter", [(n, s, "float32") for n, s in SHAPES.items()])
+    layout = Layout.pack("parameter", [(n, s, dtype) for n, s in SHAPES.items()])
     names, hyper = names_of(rule), HYPERS[rule]
     shared = None
     programs = []
@@ -146,6 +147,23 @@ def test_every_rule(device: Device, rule: str, parts: int) -> None:
         np.testing.assert_allclose(got[name], weight, rtol=1e-5, atol=1e-6)
         np.testing.assert_array_equal(got[name], whole[name])
         assert (got[name] != values(0)[name]).any()
+
+
+@pytest.mark.parametrize("rule", rules.RULES)
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_other_precisions(device: Device, rule: str, dtype: str) -> None:
+    definition = rules.get_rule(rule)
+    got = update(device, 2, definition.states, rule=rule, dtype=dtype)
+    for name in names_of(rule):
+        weight, one, two = (values(seed)[name].astype(dtype) for seed in range(3))
+        states = tuple(np.zeros_like(weight) for _ in definition.states)
+        with np.errstate(all="ignore"):
+            for _ in range(2):
+                weight, states = definition.apply(
+                    weight, one + two, states, HYPERS[rule]
+                )
+        assert got[name].dtype == dtype
+        np.testing.assert_array_equal(got[name], weight)
 
 
 @pytest.mark.parametrize("rule", rules.RULES)

@@ -175,3 +175,20 @@ def test_sgld_is_half_a_step_and_noise(wd: float, clip: float | None) -> None:
 def test_ftrl_keeps_the_base_rate_of_its_scheduler() -> None:
     schedule = mx.lr_scheduler.FactorScheduler(10, base_lr=0.5)
     assert optimizer.create("ftrl", lr_scheduler=schedule).learning_rate == 0.5
+
+
+@pytest.mark.parametrize("centered", [False, True])
+def test_an_update_of_ones_own_can_call_the_one_of_its_base(centered: bool) -> None:
+    class Halved(optimizer.RMSProp):
+        def update(self, index: Any, weight: Any, grad: Any, state: Any) -> None:
+            super().update(index, weight, 0.5 * grad, state)
+
+    mine, base = Halved(centered=centered), optimizer.RMSProp(centered=centered)
+    assert mine.rule is None
+    assert base.rule == ("rmsprop_centered" if centered else "rmsprop")
+    weights = [vector(1, 2), vector(1, 2)]
+    for made, weight, scale in zip((mine, base), weights, (2, 1), strict=True):
+        state = made.create_state(0, weight)
+        for grad in (vector(1, -1), vector(3, 1)):
+            made.update(0, weight, scale * grad, state)
+    np.testing.assert_array_equal(*weights)
