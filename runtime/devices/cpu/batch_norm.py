@@ -1,9 +1,10 @@
 """BatchNorm over channels, with a residual sum and a relu behind it.
 
 Training: mean and biased variance come from sums (taken where the input is stored, if
-a convolution makes it), then y = f(x * scale + shift + residual) in one pass. Backward:
-one pass masks the gradient and sums it, one makes dx = g * k1 + x * k2 + k3 (Ioffe and
-Szegedy, "Batch Normalization", 2015, with the sums pulled out).
+a convolution makes it), then y = f((x - mean) * scale + shift + residual) in one pass.
+Backward: one pass masks the gradient and sums it, one makes
+dx = g * k1 + (x - mean) * k2 + k3 (Ioffe and Szegedy, "Batch Normalization", 2015, with
+the sums pulled out).
 """
 
 from __future__ import annotations
@@ -81,6 +82,7 @@ class BatchNormStep:
             height=height,
             width=width,
             channels=channels,
+            mean=self._vector(b, "mean"),
             scale=self._vector(b, "scale"),
             shift=self._vector(b, "shift"),
             epilogue=int(code(self.activation)),
@@ -215,7 +217,6 @@ class BatchNormStep:
             (*(name for name, at in targets.items() if at), "k1", "k2", "k3"),
             cost.floats(8 * channels),
             sums=sums.at,
-            mean=self._vector(b, "mean"),
             inverse=self._vector(b, "inverse"),
             gamma=b.dense(gamma).at,
             fix_gamma=int(self.norm.attributes.fix_gamma),
@@ -246,6 +247,7 @@ class BatchNormStep:
             height=height,
             width=width,
             channels=channels,
+            mean=self._vector(b, "mean"),
             **{name: self._vector(b, name) for name in ("k1", "k2", "k3")},
             accumulate=int(adds),
         )

@@ -43,13 +43,18 @@ def _put_scale(
     scale: int,
     shift: int,
 ) -> None:
-    """Store what a channel's mean and variance make of x: x * scale + shift."""
+    """Store what mean and variance make of x: (x - mean) * scale + shift.
+
+    The mean is subtracted first: x * scale - mean * scale would lose the digits that a
+    large mean takes.
+    """
     factor = 1.0 / square_root(variance + eps)
-    put(mean, c, np.float32(average))
+    center = np.float32(average)
+    put(mean, c, center)
     put(inverse, c, np.float32(factor))
     if fix_gamma == 0:
         factor *= float(get(gamma, c))
-    offset = -average * factor
+    offset = (float(center) - average) * factor
     if beta != 0:
         offset += float(get(beta, c))
     put(scale, c, np.float32(factor))
@@ -159,11 +164,12 @@ def batch_norm_apply(
     height: int,
     width: int,
     channels: int,
+    mean: int,
     scale: int,
     shift: int,
     epilogue: int,
 ) -> None:
-    """y = activation(x * scale + shift (+ residual))."""
+    """y = activation((x - mean) * scale + shift (+ residual))."""
     stored = padded_channels(channels)
     for image in range(images):
         for h in range(height):
@@ -173,8 +179,9 @@ def batch_norm_apply(
             for p in range(width):
                 for c in range(0, stored, LANES):
                     count = stored - c
+                    center = load_first(mean, c, count)
                     value = fma(
-                        load_first(a, p * x_pixel + c, count),
+                        load_first(a, p * x_pixel + c, count) - center,
                         load_first(scale, c, count),
                         load_first(shift, c, count),
                     )
@@ -248,7 +255,6 @@ def batch_norm_backward_sums(
 @kernel
 def batch_norm_backward_finish(
     sums: int,
-    mean: int,
     inverse: int,
     gamma: int,
     fix_gamma: int,
@@ -261,7 +267,7 @@ def batch_norm_backward_finish(
     k3: int,
     accumulate: int,
 ) -> None:
-    """Gradients of gamma and beta (unless 0), and dx = g * k1 + x * k2 + k3."""
+    """Gradients of gamma and beta (unless 0); dx = g * k1 + (x - mean) * k2 + k3."""
     stored = padded_channels(channels)
     for c in range(channels):
         total = get_double(sums, c)
@@ -276,7 +282,7 @@ def batch_norm_backward_finish(
         b = -a * factor * factor * product / count
         put(k1, c, np.float32(a))
         put(k2, c, np.float32(b))
-        put(k3, c, np.float32(-a * total / count - b * float(get(mean, c))))
+        put(k3, c, np.float32(-a * total / count))
         if gamma_gradient != 0:
             if accumulate != 0:
                 dgamma += float(get(gamma_gradient, c))
@@ -308,12 +314,13 @@ def batch_norm_backward_apply(
     height: int,
     width: int,
     channels: int,
+    mean: int,
     k1: int,
     k2: int,
     k3: int,
     accumulate: int,
 ) -> None:
-    """dx = g * k1 + x * k2 + k3 (+ dx)."""
+    """dx = g * k1 + (x - mean) * k2 + k3 (+ dx)."""
     stored = padded_channels(channels)
     for image in range(images):
         for h in range(height):
@@ -323,8 +330,9 @@ def batch_norm_backward_apply(
             for p in range(width):
                 for c in range(0, stored, LANES):
                     count = stored - c
+                    center = load_first(mean, c, count)
                     value = fma(
-                        load_first(a, p * x_pixel + c, count),
+                        load_first(a, p * x_pixel + c, count) - center,
                         load_first(k2, c, count),
                         load_first(k3, c, count),
                     )

@@ -128,17 +128,17 @@ _FIELDS = {
         "inverse@ scale@ shift@"
     ),
     "batch_norm_apply": (
-        "x[] residual[] y[] images height width channels scale@ shift@ epilogue"
+        "x[] residual[] y[] images height width channels mean@ scale@ shift@ epilogue"
     ),
     "batch_norm_backward_sums": (
         "dy[] y[] x[] masked[] images height width channels mean@ sums@ epilogue"
     ),
     "batch_norm_backward_finish": (
-        "sums@ mean@ inverse@ gamma@ fix_gamma count channels gamma_gradient@ "
+        "sums@ inverse@ gamma@ fix_gamma count channels gamma_gradient@ "
         "beta_gradient@ k1@ k2@ k3@ accumulate"
     ),
     "batch_norm_backward_apply": (
-        "x[] g[] dx[] images height width channels k1@ k2@ k3@ accumulate"
+        "x[] g[] dx[] images height width channels mean@ k1@ k2@ k3@ accumulate"
     ),
     # Elementwise.
     "activation": "x[:] y[:] outer middle inner epilogue",

@@ -241,3 +241,35 @@ def test_dense_with_a_large_weight(rows: int, act: str | None) -> None:
         if isinstance(row, NativeRow) and row.kernel == "gemm"
     ]
     assert products == [rows < 160, rows < 130]
+
+
+def test_batch_norm_keeps_the_digits_behind_a_large_mean() -> None:
+    """Values around 1000 with a deviation of 1, whose moving mean is known."""
+    x = sym.BatchNorm(sym.Variable("data"), fix_gamma=False, name="norm", eps=1e-5)
+    net = Net(x, {"data": (4, 3, 5, 5)})
+    random = np.random.default_rng(0)
+    data = (1000 + random.normal(0, 1, (4, 3, 5, 5))).astype(np.float32)
+    program = net.compile(create_device("cpu"), True)
+    net.load(program)
+    program.write("auxiliary", "norm_moving_mean", np.full(3, 1000.0))
+    program.write("input", "data", data)
+    head = program.read("head", "norm_output").astype(np.float64)
+    for section in ("forward", "backward"):
+        program.launch(section)  # type: ignore[arg-type]
+    axes = (0, 2, 3)
+    values = net.values()
+    gamma, beta = (values[f"norm_{n}"].reshape(1, 3, 1, 1) for n in ("gamma", "beta"))
+    centered = data - data.mean(axes, np.float64, keepdims=True)
+    inverse = 1 / np.sqrt((centered**2).mean(axes, keepdims=True) + 1e-5)
+    normal = centered * inverse
+    mean_head = head.mean(axes, keepdims=True)
+    share = (head * normal).mean(axes, keepdims=True)
+    expected = {
+        "output.norm_output": normal * gamma + beta,
+        "gradient.norm_gamma": (head * normal).sum(axes),
+        "input_gradient.data": gamma * inverse * (head - mean_head - normal * share),
+    }
+    got = results(program)
+    for key, value in expected.items():
+        # One step of float32 at 1000 is 6e-5, and that much the mean may be off.
+        np.testing.assert_allclose(got[key], value, rtol=1e-4, atol=6e-5, err_msg=key)
