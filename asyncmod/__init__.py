@@ -42,7 +42,14 @@ if TYPE_CHECKING:
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
     from asyncmod.launch import open_runtime, run
-    from asyncmod.module import BaseModule, BucketingModule, Module
+    from asyncmod.module import (
+        BaseModule,
+        BucketingModule,
+        Module,
+        PythonLossModule,
+        PythonModule,
+        SequentialModule,
+    )
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
     from asyncmod.symbol import names as name
@@ -54,6 +61,9 @@ __all__ = [
     "Context",
     "Executor",
     "Module",
+    "PythonLossModule",
+    "PythonModule",
+    "SequentialModule",
     "bind",
     "callback",
     "context",
@@ -104,6 +114,9 @@ _HOMES = {
     "Context": "context",
     "Executor": "executor",
     "Module": "module",
+    "PythonLossModule": "module",
+    "PythonModule": "module",
+    "SequentialModule": "module",
     "bind": "executor",
     "cpu": "context",
     "gpu": "context",

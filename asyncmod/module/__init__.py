@@ -3,5 +3,14 @@
 from asyncmod.module.base import BaseModule
 from asyncmod.module.bucketing import BucketingModule
 from asyncmod.module.module import Module
+from asyncmod.module.python_module import PythonLossModule, PythonModule
+from asyncmod.module.sequential import SequentialModule
 
-__all__ = ["BaseModule", "BucketingModule", "Module"]
+__all__ = [
+    "BaseModule",
+    "BucketingModule",
+    "Module",
+    "PythonLossModule",
+    "PythonModule",
+    "SequentialModule",
+]

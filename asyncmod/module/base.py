@@ -148,6 +148,14 @@ class BaseModule:
         """Gradients of the data inputs of the last backward."""
         raise self._abstract("get_input_grads")
 
+    async def get_grads(self) -> Parameters:
+        """Gradient of each parameter, summed over the devices."""
+        raise self._abstract("get_grads")
+
+    async def zero_grad(self) -> None:
+        """Set all gradients to zero."""
+        raise self._abstract("zero_grad")
+
     def install_monitor(self, mon: Any) -> None:
         """Install a monitor on all executors."""
         raise UnsupportedError(
@@ -528,6 +536,14 @@ class BaseModule:
             return await training.run(begin_epoch, num_epoch)
 
     # For the loops, and for subclasses that do better
+
+    def _parameter_names(self) -> list[str]:
+        """Names of the parameters and auxiliary states."""
+        return []
+
+    def _trained_names(self) -> list[str]:
+        """Names of the parameters that are not fixed."""
+        return []
 
     async def _dispatch_step(self, batch: Any) -> Step:
         """Begin a training step; here it is complete at once."""

@@ -305,12 +305,15 @@ class BucketingModule(ScopedModule):
         )
         _check_parameters(key, module, default)
         data, labels = shapes(module)
+        grad_req = self._grad_req
+        if isinstance(grad_req, Mapping):
+            grad_req = {n: wish for n, wish in grad_req.items() if n in arguments}
         await module.bind(
             data_shapes=data,
             label_shapes=labels,
             for_training=self.for_training,
             inputs_need_grad=self.inputs_need_grad,
-            grad_req=self._grad_req,
+            grad_req=grad_req,
             shared_module=default,
         )
         if self._monitor is not None:
@@ -604,7 +607,13 @@ class BucketingModule(ScopedModule):
             bucket.module.install_monitor(mon)
         self._monitor = mon
 
-    # For the loops
+    # For the loops, and for modules that are made of modules
+
+    def _parameter_names(self) -> list[str]:
+        return self._default._parameter_names()
+
+    def _trained_names(self) -> list[str]:
+        return self._default._trained_names()
 
     async def _dispatch_step(self, batch: Any) -> Step:
         with (await self._route(batch)).in_use() as bucket:
@@ -653,8 +662,8 @@ def _check_parameters(key: Hashable, module: Module, default: Module) -> None:
     Raises:
         MissingParameterError: naming the first.
     """
-    known = {*default._param_names, *default.symbol.list_auxiliary_states()}
-    for name in (*module._param_names, *module.symbol.list_auxiliary_states()):
+    known = set(default._parameter_names())
+    for name in module._parameter_names():
         if name not in known:
             raise MissingParameterError(
                 f"the bucket {key!r} has the parameter `{name}`, which the default "

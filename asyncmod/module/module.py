@@ -846,7 +846,13 @@ class Module(ScopedModule):
             named = dict(zip(self._state_names, states, strict=True))
         await self._bound("set_states").current.group.set_states(named, value)
 
-    # For the loops
+    # For the loops, and for modules that are made of modules
+
+    def _parameter_names(self) -> list[str]:
+        return [*self._param_names, *self._symbol.list_auxiliary_states()]
+
+    def _trained_names(self) -> list[str]:
+        return [name for name in self._param_names if name not in self._fixed_names]
 
     async def _dispatch_step(self, batch: Any) -> Step:
         updater = self._need_optimizer("fit").updater

@@ -51,7 +51,24 @@ def module_of(case: dict[str, Any], context: list[mx.Context]) -> mx.Module:
     )
 
 
-MAKERS = {"module": module_of, "bucketing": bucketing_of}
+def sequential_of(case: dict[str, Any], context: list[mx.Context]) -> Any:
+    sequence = mx.SequentialModule()
+    for part in case["modules"]:
+        module = mx.Module(
+            mx.symbol.load(HERE / part["symbol"]),
+            data_names=part["data_names"],
+            label_names=part["label_names"],
+            context=context,
+        )
+        sequence.add(module, **part["meta"])
+    return sequence
+
+
+MAKERS = {
+    "module": module_of,
+    "bucketing": bucketing_of,
+    "sequential": sequential_of,
+}
 
 
 def optimizer_of(case: dict[str, Any], module: mx.Module) -> tuple[Any, dict[str, Any]]:

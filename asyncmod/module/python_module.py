@@ -1,0 +1,427 @@
+"""Modules written in Python, without a symbol: parts of a SequentialModule.
+
+`PythonModule` has everything but `forward`, `backward` and the shapes of its outputs;
+`PythonLossModule` is a loss whose gradient is a function of the user's.
+
+Next: `asyncmod.module.sequential`.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+import trio
+
+from asyncmod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    InputError,
+    ModuleStateError,
+    NameMismatchError,
+    UnsupportedError,
+)
+from asyncmod.io.batch import DataDesc
+from asyncmod.module import bind_arguments
+from asyncmod.module.base import Parameters, face
+from asyncmod.module.batches import Array, as_array
+from asyncmod.module.descriptions import batch_size, parse_shapes
+from asyncmod.module.flight import Flight
+from asyncmod.module.metrics import LARGE
+from asyncmod.module.scoped import ScopedModule
+from asyncmod.module.step import CompletedStep, Step
+
+GradientFunction = Callable[[Array, Array], Any | Awaitable[Any]]
+
+
+class PythonModule(ScopedModule):
+    """Base of modules that compute in Python and have no parameters.
+
+    A subclass defines `_compute_output_shapes`, `forward`, `get_outputs` and, if
+    something before it is trained, `backward` and `get_input_grads`. Its parameters are
+    two empty dicts; `init_params`, `init_optimizer` and `update` do nothing.
+
+    Args:
+        data_names: Names of the data inputs.
+        label_names: Names of the labels; None means none.
+        output_names: Names of the outputs.
+        logger: A `logging.Logger` or a structlog logger.
+    """
+
+    def __init__(
+        self,
+        data_names: Sequence[str],
+        label_names: Sequence[str] | None,
+        output_names: Sequence[str],
+        logger: Any = None,
+    ) -> None:
+        super().__init__(logger)
+        self._data_names = list(data_names)
+        self._label_names = list(label_names or ())
+        self._output_names = list(output_names)
+        self._data_shapes: list[DataDesc] = []
+        self._label_shapes: list[DataDesc] = []
+        self._output_shapes: list[tuple[str, tuple[int, ...]]] = []
+
+    @property
+    def data_names(self) -> list[str]:
+        """Names of the data inputs."""
+        return list(self._data_names)
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels."""
+        return list(self._label_names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs."""
+        return list(self._output_names)
+
+    @property
+    def data_shapes(self) -> list[DataDesc]:
+        """Descriptions of the data inputs."""
+        self._need_bound("data_shapes")
+        return list(self._data_shapes)
+
+    @property
+    def label_shapes(self) -> list[DataDesc]:
+        """Descriptions of the labels; [] without labels."""
+        self._need_bound("label_shapes")
+        return list(self._label_shapes)
+
+    @property
+    def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each output."""
+        self._need_bound("output_shapes")
+        return list(self._output_shapes)
+
+    async def bind(
+        self,
+        *shapes: Any,
+        data_shapes: Any = None,
+        label_shapes: Any = None,
+        for_training: bool = True,
+        inputs_need_grad: bool = False,
+        force_rebind: bool = False,
+        shared_module: Any = None,
+        grad_req: Any = "write",
+    ) -> None:
+        """Note the shapes; arguments as of Module.bind.
+
+        Raises:
+            ArgumentError: `grad_req` is not "write", or `inputs_need_grad` without
+                training.
+            NameMismatchError: the names are not the module's, in its order.
+        """
+        arguments = bind_arguments.collect(
+            shapes,
+            {
+                "data_shapes": data_shapes,
+                "label_shapes": label_shapes,
+                "for_training": for_training,
+                "inputs_need_grad": inputs_need_grad,
+                "force_rebind": force_rebind,
+                "shared_module": shared_module,
+                "grad_req": grad_req,
+            },
+        )
+        self._scope.check_open("bind")
+        if self.binded and not arguments.get("force_rebind"):
+            self.logger.warning("Already bound, ignoring bind()")
+            return
+        wish = arguments.get("grad_req", "write")
+        if wish != "write":
+            raise ArgumentError(
+                f"Python module only support write gradient: grad_req={wish!r}"
+            )
+        for_training = arguments.get("for_training", True)
+        inputs_need_grad = arguments.get("inputs_need_grad", False)
+        if inputs_need_grad and not for_training:
+            raise ArgumentError(
+                "inputs_need_grad=True needs for_training=True: without training "
+                "there are no gradients"
+            )
+        data = parse_shapes("data_shapes", arguments["data_shapes"])
+        labels = parse_shapes("label_shapes", arguments.get("label_shapes"))
+        _check_names("data", data, self._data_names)
+        if labels:
+            _check_names("label", labels, self._label_names)
+        batch_size([*data, *labels])
+        before = self._data_shapes, self._label_shapes
+        self._data_shapes, self._label_shapes = list(data), list(labels)
+        try:
+            self._output_shapes = list(self._compute_output_shapes())
+        except BaseException:
+            self._data_shapes, self._label_shapes = before
+            raise
+        self.binded = True
+        self.for_training = for_training
+        self.inputs_need_grad = inputs_need_grad
+
+    def _compute_output_shapes(self) -> Sequence[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each output, from `data_shapes`; a subclass defines it."""
+        raise self._abstract("_compute_output_shapes")
+
+    async def init_params(
+        self,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_init: bool = False,
+        allow_extra: bool = False,
+    ) -> None:
+        """Nothing to initialize."""
+        self._need_bound("init_params")
+        self.params_initialized = True
+
+    async def get_params(self) -> tuple[Parameters, Parameters]:
+        """No parameters and no auxiliary states: two empty dicts."""
+        return {}, {}
+
+    async def init_optimizer(
+        self,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        force_init: bool = False,
+    ) -> None:
+        """Nothing to optimize."""
+        self._need_params("init_optimizer")
+        self.optimizer_initialized = True
+
+    async def update(self) -> None:
+        """Nothing to update."""
+
+    async def get_grads(self) -> Parameters:
+        """No gradients of parameters: an empty dict."""
+        return {}
+
+    async def zero_grad(self) -> None:
+        """No gradients to set to zero."""
+
+    async def update_metric(
+        self, eval_metric: Any, labels: Any, pre_sliced: bool = False
+    ) -> None:
+        """Update a metric with the outputs; does nothing if bound without labels.
+
+        Raises:
+            ArgumentError: `pre_sliced`: there are no devices to slice for.
+        """
+        self._need_bound("update_metric")
+        if not self._label_shapes:
+            return
+        if pre_sliced:
+            raise _Presliced(
+                "a Python module takes the labels of the whole batch: pre_sliced=False"
+            )
+        await super().update_metric(eval_metric, labels)
+
+    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
+        if not self._label_shapes:
+            return self._rows(flight.batch)
+        return await super()._count_batch(metric, flight, count_pad)
+
+
+class _Presliced(ArgumentError, RuntimeError):
+    """MXNet raised a RuntimeError here."""
+
+
+class PythonLossModule(PythonModule):
+    """A loss at the end of a SequentialModule: passes scores on, returns a gradient.
+
+    Args:
+        name: The output is called `<name>_output`.
+        data_names: The one data input: the scores.
+        label_names: The one label.
+        logger: A `logging.Logger` or a structlog logger.
+        grad_func: (scores, labels) -> gradient of the loss by the scores, an array of
+            the scores' shape; `def` or `async def`. A `def` runs in a thread where the
+            arrays have more than 1 MB. Without it a subclass defines `_gradient`.
+
+    Raises:
+        ArgumentError: not exactly one data input and one label.
+        ArgumentTypeError: `grad_func` cannot be called.
+    """
+
+    def __init__(
+        self,
+        name: str = "pyloss",
+        data_names: Sequence[str] = ("data",),
+        label_names: Sequence[str] = ("softmax_label",),
+        logger: Any = None,
+        grad_func: GradientFunction | None = None,
+    ) -> None:
+        super().__init__(data_names, label_names, [f"{name}_output"], logger)
+        if len(self._data_names) != 1 or len(self._label_names) != 1:
+            raise ArgumentError(
+                "a PythonLossModule has one data input and one label; it was given "
+                f"data_names={self._data_names} and label_names={self._label_names}"
+            )
+        if grad_func is not None and not callable(grad_func):
+            raise ArgumentTypeError(
+                f"`grad_func` must be a function of (scores, labels), not {grad_func!r}"
+            )
+        self._grad_func = grad_func
+        self._scores: Array | None = None
+        self._labels: Array | None = None
+        self._scores_grad: Array | None = None
+
+    def _compute_output_shapes(self) -> Sequence[tuple[str, tuple[int, ...]]]:
+        return [(self._output_names[0], self._data_shapes[0].shape)]
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        """Keep copies of the scores and, when training, of the labels.
+
+        Raises:
+            ModuleStateError: not bound.
+            InputError: not one array of scores, or no labels when training.
+        """
+        self._need_bound("forward")
+        scores = _only("data", self._data_names[0], data_batch.data)
+        training = self.for_training if is_train is None else is_train
+        labels: Array | None = None
+        if training:
+            labels = _only("label", self._label_names[0], data_batch.label)
+        large = scores.nbytes > LARGE
+        self._scores = await _run(large, scores.copy)
+        self._labels = None if labels is None else await _run(large, labels.copy)
+        self._scores_grad = None
+
+    async def backward(self, out_grads: Any = None) -> None:
+        """Call the gradient function on the scores and labels of the last forward.
+
+        Cancelled, it leaves no gradient.
+
+        Raises:
+            ArgumentError: `out_grads` was given: a loss has none.
+            ModuleStateError: not bound for training, or no training forward before.
+            UnsupportedError: there is no `grad_func`.
+            InputError: the gradient has not the scores' shape.
+        """
+        self._need_bound("backward")
+        if out_grads is not None:
+            raise ArgumentError(
+                "a PythonLossModule is a loss: it takes no `out_grads`, so nothing may "
+                "come after it"
+            )
+        if not self.for_training:
+            raise ModuleStateError(
+                "`backward` needs a module that is bound for training: "
+                "`await mod.bind(..., for_training=True, force_rebind=True)`"
+            )
+        scores, labels = self._scores, self._labels
+        if scores is None or labels is None:
+            raise ModuleStateError(
+                "`backward` needs a forward in training mode before it: "
+                "`await mod.forward(batch, is_train=True)`"
+            )
+        gradient = as_array("grad_func's result", await self._gradient(scores, labels))
+        if gradient.shape != scores.shape:
+            raise InputError(
+                f"the gradient function returned shape {gradient.shape} for scores of "
+                f"shape {scores.shape}; it must be the loss's gradient by each score"
+            )
+        self._scores_grad = gradient
+
+    async def _gradient(self, scores: Array, labels: Array) -> Any:
+        """Gradient of the loss by the scores."""
+        function = self._grad_func
+        if function is None:
+            raise UnsupportedError(
+                f"{type(self).__name__} has no gradient: give grad_func=(scores, "
+                "labels) -> gradient, or define `_gradient` in a subclass"
+            )
+        large = scores.nbytes > LARGE and not inspect.iscoroutinefunction(function)
+        result = await _run(large, lambda: function(scores, labels))
+        return await result if inspect.isawaitable(result) else result
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        """The scores of the last forward.
+
+        Raises:
+            ArgumentError: `merge_multi_context` is False: there are no devices.
+            ModuleStateError: there was no forward.
+        """
+        _check_merged(merge_multi_context)
+        self._need_bound("get_outputs")
+        return [face(_given(self._scores, "get_outputs", "forward(batch)").copy())]
+
+    async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
+        """The gradient by the scores, of the last backward.
+
+        Raises:
+            ArgumentError: `merge_multi_context` is False: there are no devices.
+            ModuleStateError: not bound with inputs_need_grad=True, or no backward.
+        """
+        _check_merged(merge_multi_context)
+        self._need_bound("get_input_grads")
+        if not self.inputs_need_grad:
+            raise ModuleStateError(
+                "`get_input_grads` needs `await mod.bind(..., inputs_need_grad=True)`"
+            )
+        gradient = _given(self._scores_grad, "get_input_grads", "backward()")
+        return [face(gradient.copy())]
+
+    async def _dispatch_step(self, batch: Any) -> Step:
+        await self.step(batch)
+        outputs = await self.get_outputs()
+
+        async def kept() -> list[Array]:
+            return list(outputs)
+
+        return CompletedStep(kept)
+
+    async def _dispatch_predict(self, batch: Any) -> Step:
+        """The scores as they are; a pending `backward` is not disturbed."""
+        scores = _only("data", self._data_names[0], batch.data).copy()
+
+        async def kept() -> list[Array]:
+            return [scores]
+
+        return CompletedStep(kept)
+
+
+def _check_names(
+    kind: str, described: Sequence[DataDesc], names: Sequence[str]
+) -> None:
+    given = [description.name for description in described]
+    if given != list(names):
+        raise NameMismatchError(
+            f"`{kind}_shapes` describes {given}; this module's {kind} inputs are "
+            f"{list(names)}, in this order"
+        )
+
+
+def _only(kind: str, name: str, arrays: Any) -> Array:
+    """The one array of a batch."""
+    if not isinstance(arrays, list | tuple) or len(arrays) != 1:
+        count = len(arrays) if isinstance(arrays, list | tuple) else "no list of"
+        raise InputError(
+            f"the batch has {count} {kind} arrays; a PythonLossModule needs one, "
+            f"`{name}`: give DataBatch(..., {kind}=[array])"
+        )
+    return as_array(name, arrays[0])
+
+
+def _given(array: Array | None, call: str, before: str) -> Array:
+    if array is None:
+        raise ModuleStateError(f"`{call}` needs `await mod.{before}` before it")
+    return array
+
+
+def _check_merged(merge_multi_context: bool) -> None:
+    if not merge_multi_context:
+        raise ArgumentError(
+            "merge_multi_context=False makes no sense here: a Python module runs on no "
+            "devices"
+        )
+
+
+async def _run(in_thread: bool, function: Callable[[], Any]) -> Any:
+    if in_thread:
+        return await trio.to_thread.run_sync(function)
+    await trio.lowlevel.checkpoint()
+    return function()

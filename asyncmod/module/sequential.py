@@ -1,0 +1,609 @@
+"""SequentialModule: modules one after another, each fed with the outputs before it.
+
+Follow one batch: `forward` runs child after child, on whatever devices each has;
+outputs cross merged. `backward` goes the other way with the gradients of the inputs.
+
+Next: `asyncmod.module.module`, which most children are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import trio
+
+from asyncmod.errors import (
+    ArgumentError,
+    ArgumentTypeError,
+    ModuleStateError,
+    NameMismatchError,
+)
+from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.module import bind_arguments, parameters
+from asyncmod.module.base import BaseModule, Parameters
+from asyncmod.module.batches import Array
+from asyncmod.module.descriptions import parse_shapes
+from asyncmod.module.flight import Flight
+from asyncmod.module.python_module import PythonModule
+from asyncmod.module.scoped import ScopedModule
+from asyncmod.module.step import CompletedStep, Step
+
+
+@dataclass(frozen=True)
+class Child:
+    """A module of the sequence.
+
+    Attributes:
+        module: The module.
+        take_labels: Whether it gets the labels, and counts in metrics.
+        auto_wiring: Whether the outputs before it are renamed to its data names.
+    """
+
+    module: BaseModule
+    take_labels: bool = False
+    auto_wiring: bool = False
+
+
+class SequentialModule(ScopedModule):
+    """A chain of modules that is trained as one.
+
+    Enter it with `async with`, or use it under `mx.run` or `mx.open_runtime`; its
+    children are not entered separately, and are closed with it. Several children may
+    hold parameters, on different devices; their names must differ.
+
+    Every call runs the children one after another. A cancelled `update` or `step` has
+    updated all children or none; if the update of one child fails, those before it
+    have been updated.
+
+    Args:
+        logger: A `logging.Logger` or a structlog logger.
+    """
+
+    META_TAKE_LABELS = "take_labels"
+    META_AUTO_WIRING = "auto_wiring"
+
+    def __init__(self, logger: Any = None) -> None:
+        super().__init__(logger)
+        self._children: list[Child] = []
+        self._label_shapes: list[DataDesc] = []
+        self._changing = trio.Lock()
+
+    def add(self, module: BaseModule, **meta: Any) -> Self:
+        """Append a module; the sequence must be bound and initialized after it.
+
+        Args:
+            module: Any module, used in this sequence alone.
+            **meta: `take_labels=True` hands it the labels; `auto_wiring=True` renames
+                the outputs before it to its data names.
+
+        Returns:
+            The sequence, so that calls can be chained.
+
+        Raises:
+            ArgumentError: an unknown meta, or the module is in the sequence already.
+            ArgumentTypeError: `module` is no module.
+        """
+        if not isinstance(module, BaseModule):
+            raise ArgumentTypeError(
+                f"`module` must be a module, not {type(module).__name__}"
+            )
+        if module is self or any(module is child.module for child in self._children):
+            raise ArgumentError(
+                f"this {type(module).__name__} is in the sequence already; add another "
+                "one, or bind it with shared_module to share parameters"
+            )
+        known = (self.META_TAKE_LABELS, self.META_AUTO_WIRING)
+        for name in meta:
+            if name not in known:
+                raise ArgumentError(
+                    f'Unknown meta "{name}", a typo? Known are {", ".join(known)}'
+                )
+        wishes = {name: bool(value) for name, value in meta.items()}
+        self._children.append(Child(module, **wishes))
+        self.binded = False
+        self.params_initialized = False
+        self.optimizer_initialized = False
+        return self
+
+    # What it is made of
+
+    @property
+    def data_names(self) -> list[str]:
+        """Names of the data inputs: those of the first module."""
+        return self._children[0].module.data_names if self._children else []
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the labels, of all modules that take them."""
+        names = [n for child in self._takers() for n in child.module.label_names]
+        return list(dict.fromkeys(names))
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs: those of the last module."""
+        return self._children[-1].module.output_names if self._children else []
+
+    @property
+    def data_shapes(self) -> list[DataDesc]:
+        """Descriptions of the data inputs."""
+        self._need_bound("data_shapes")
+        return self._children[0].module.data_shapes
+
+    @property
+    def label_shapes(self) -> list[DataDesc]:
+        """Descriptions of the labels; [] without labels or when not training."""
+        self._need_bound("label_shapes")
+        return list(self._label_shapes) if self.for_training else []
+
+    @property
+    def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        """Name and shape of each output."""
+        self._need_bound("output_shapes")
+        return self._children[-1].module.output_shapes
+
+    # Binding
+
+    async def bind(
+        self,
+        *shapes: Any,
+        data_shapes: Any = None,
+        label_shapes: Any = None,
+        for_training: bool = True,
+        inputs_need_grad: bool = False,
+        force_rebind: bool = False,
+        shared_module: Any = None,
+        grad_req: Any = "write",
+    ) -> None:
+        """Bind every module to the outputs of the one before; as Module.bind.
+
+        If it fails or is cancelled, the sequence is not bound; what its modules have
+        learnt is kept. A `grad_req` by name holds names of the first module's data and
+        of all modules' parameters.
+
+        Raises:
+            ArgumentError: the sequence is empty, or `shared_module` was given.
+            NameMismatchError: outputs are not named as the next module's data, and
+                `auto_wiring` was not given for it, or their numbers differ.
+        """
+        arguments = bind_arguments.collect(
+            shapes,
+            {
+                "data_shapes": data_shapes,
+                "label_shapes": label_shapes,
+                "for_training": for_training,
+                "inputs_need_grad": inputs_need_grad,
+                "force_rebind": force_rebind,
+                "shared_module": shared_module,
+                "grad_req": grad_req,
+            },
+        )
+        if "shared_module" in arguments:
+            raise ArgumentError("shared_module for SequentialModule is not supported")
+        if not self._children:
+            raise ArgumentError(
+                "Attempting to bind an empty SequentialModule: add modules first"
+            )
+        self._scope.runtime("bind")
+        async with self._changing:
+            if self.binded and not arguments.get("force_rebind"):
+                self.logger.warning("Already bound, ignoring bind()")
+                return
+            for_training = arguments.get("for_training", True)
+            inputs_need_grad = arguments.get("inputs_need_grad", False)
+            if inputs_need_grad and not for_training:
+                raise ArgumentError(
+                    "inputs_need_grad=True needs for_training=True: without training "
+                    "there are no gradients"
+                )
+            grad_req = arguments.get("grad_req", "write")
+            self._check_requests(grad_req)
+            labels = parse_shapes("label_shapes", arguments.get("label_shapes"))
+            described = list(parse_shapes("data_shapes", arguments["data_shapes"]))
+            self.binded = False
+            for position, child in enumerate(self._children):
+                if position > 0:
+                    described = self._wired(position, described)
+                await child.module.bind(
+                    data_shapes=described,
+                    label_shapes=list(labels) if child.take_labels else None,
+                    for_training=for_training,
+                    inputs_need_grad=inputs_need_grad
+                    or (for_training and position > 0),
+                    force_rebind=True,
+                    grad_req=self._request(position, grad_req),
+                )
+                described = _outputs_of(child.module)
+            self._label_shapes = list(labels) if self._takers() else []
+            self.for_training = for_training
+            self.inputs_need_grad = inputs_need_grad
+            self.binded = True
+
+    def _check_requests(self, grad_req: Any) -> None:
+        """Refuse requests by name that no module has use for."""
+        if isinstance(grad_req, Mapping):
+            known = {*self.data_names, *self._parameter_names()}
+            for name in grad_req:
+                if name not in known:
+                    raise NameMismatchError(
+                        f"`grad_req` names `{name}`, which is neither data nor a "
+                        f"parameter of the sequence: {', '.join(sorted(known))}"
+                    )
+
+    def _request(self, position: int, grad_req: Any) -> Any:
+        """What a module gets for `grad_req`.
+
+        Gradients that only go from module to module are written, never added up: what
+        adds up are those of the parameters.
+        """
+        module = self._children[position].module
+        if isinstance(module, PythonModule):
+            return "write"
+        if grad_req == "add" and position > 0:
+            return dict.fromkeys(module._trained_names(), "add")
+        if isinstance(grad_req, Mapping):
+            names = set(module._parameter_names())
+            if position == 0:
+                names.update(module.data_names)
+            return {n: wish for n, wish in grad_req.items() if n in names}
+        return grad_req
+
+    def _wired(self, position: int, outputs: list[DataDesc]) -> list[DataDesc]:
+        """The outputs before a module, described as its data."""
+        child = self._children[position]
+        names = child.module.data_names
+        given = [description.name for description in outputs]
+        if len(given) != len(names) or not (
+            child.auto_wiring or sorted(given) == sorted(names)
+        ):
+            advice = (
+                "" if len(given) != len(names) else ": add it with auto_wiring=True"
+            )
+            raise NameMismatchError(
+                f"the outputs of module {position - 1}, {given}, are not the data of "
+                f"module {position}, {names}{advice}"
+            )
+        if not child.auto_wiring:
+            return outputs
+        return [
+            DataDesc(name, d.shape, d.dtype, d.layout)
+            for name, d in zip(names, outputs, strict=True)
+        ]
+
+    async def _free(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for child in self._children:
+                if isinstance(child.module, ScopedModule):
+                    nursery.start_soon(child.module.aclose)
+
+    # Parameters
+
+    async def init_params(
+        self,
+        initializer: Any = None,
+        arg_params: Mapping[str, Any] | None = None,
+        aux_params: Mapping[str, Any] | None = None,
+        allow_missing: bool = False,
+        force_init: bool = False,
+        allow_extra: bool = False,
+    ) -> None:
+        """Give every parameter of every module a value; see Module.init_params.
+
+        Each module takes its own from the dicts. Ignored if they have values, unless
+        `force_init`.
+
+        Raises:
+            NameMismatchError: two modules have a parameter of the same name.
+            ExtraParameterError: the dicts have what no module has.
+        """
+        self._need_bound("init_params")
+        if self.params_initialized and not force_init:
+            return
+        async with self._setting(arg_params, aux_params, allow_extra):
+            for child in self._children:
+                await child.module.init_params(
+                    initializer, arg_params, aux_params, allow_missing, force_init, True
+                )
+
+    async def set_params(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_missing: bool = False,
+        force_init: bool = True,
+        allow_extra: bool = False,
+    ) -> None:
+        """Set parameters and auxiliary states from dicts; see Module.set_params."""
+        self._need_bound("set_params")
+        if self.params_initialized and not force_init:
+            return
+        async with self._setting(arg_params, aux_params, allow_extra):
+            for child in self._children:
+                await child.module.set_params(
+                    arg_params, aux_params, allow_missing, force_init, True
+                )
+
+    @asynccontextmanager
+    async def _setting(
+        self,
+        arg_params: Mapping[str, Any] | None,
+        aux_params: Mapping[str, Any] | None,
+        allow_extra: bool,
+    ) -> AsyncIterator[None]:
+        """Check names, then set values in the body, in all modules or in none."""
+        names = [child.module._parameter_names() for child in self._children]
+        self._check_duplicates(names)
+        if not allow_extra:
+            known = dict.fromkeys(name for part in names for name in part)
+            parameters.check_extra(arg_params, known)
+            parameters.check_extra(aux_params, known)
+        async with self._changing:
+            before = [
+                await child.module.get_params()
+                if child.module.params_initialized
+                else None
+                for child in self._children
+            ]
+            await trio.lowlevel.checkpoint()
+            with trio.CancelScope(shield=True):
+                try:
+                    yield
+                except BaseException:
+                    for child, values in zip(self._children, before, strict=True):
+                        if values is not None:
+                            await child.module.set_params(*values)
+                    raise
+                self.params_initialized = True
+
+    def _check_duplicates(self, names: Sequence[Sequence[str]]) -> None:
+        owners: dict[str, int] = {}
+        for position, part in enumerate(names):
+            for name in part:
+                owner = owners.setdefault(name, position)
+                if owner != position:
+                    kinds = [type(child.module).__name__ for child in self._children]
+                    raise NameMismatchError(
+                        f'Duplicated parameter names: name "{name}" in layer '
+                        f"{position} ({kinds[position]}) is already used in layer "
+                        f"{owner} ({kinds[owner]})"
+                    )
+
+    def _parameter_names(self) -> list[str]:
+        return [n for child in self._children for n in child.module._parameter_names()]
+
+    def _trained_names(self) -> list[str]:
+        return [n for child in self._children for n in child.module._trained_names()]
+
+    async def get_params(self) -> tuple[Parameters, Parameters]:
+        """Copies of the parameters and auxiliary states of all modules."""
+        self._need_params("get_params")
+        arguments: Parameters = {}
+        auxiliaries: Parameters = {}
+        for child in self._children:
+            own_arguments, own_auxiliaries = await child.module.get_params()
+            arguments.update(own_arguments)
+            auxiliaries.update(own_auxiliaries)
+        return arguments, auxiliaries
+
+    async def init_optimizer(
+        self,
+        kvstore: Any = "local",
+        optimizer: Any = "sgd",
+        optimizer_params: Any = (("learning_rate", 0.01),),
+        force_init: bool = False,
+    ) -> None:
+        """Install an optimizer in every module; see Module.init_optimizer.
+
+        By name, each gets one of its own. An Optimizer object is shared, with its
+        counts and with the parameter names of the first module, as in MXNet.
+        """
+        self._need_params("init_optimizer")
+        async with self._changing:
+            if self.optimizer_initialized and not force_init:
+                self.logger.warning("optimizer already initialized, ignoring...")
+                return
+            for child in self._children:
+                await child.module.init_optimizer(
+                    kvstore, optimizer, optimizer_params, True
+                )
+            self.optimizer_initialized = True
+
+    # Computation
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        """Run the modules one after another on a batch; see Module.forward."""
+        self._need_params("forward")
+        training = self.for_training if is_train is None else is_train
+        batch = data_batch
+        for position, child in enumerate(self._children):
+            if position > 0:
+                outputs = await self._children[position - 1].module.get_outputs()
+                batch = _next_batch(outputs, data_batch)
+            await child.module.forward(_for(child, batch), training)
+
+    async def backward(self, out_grads: Any = None) -> None:
+        """Compute gradients, from the last module to the first; see Module.backward.
+
+        Cancelled in its middle, the running statistics of BatchNorm have changed in the
+        modules whose backward has run, and `update` must not follow.
+        """
+        self._need_params("backward")
+        await self._backward(out_grads, shield=False)
+
+    async def _backward(self, out_grads: Any, shield: bool) -> None:
+        for position in reversed(range(len(self._children))):
+            module = self._children[position].module
+            # The user's own code can always be cancelled.
+            shielded = shield and not isinstance(module, PythonModule)
+            with trio.CancelScope(shield=shielded):
+                await module.backward(out_grads)
+                if position > 0:
+                    out_grads = await module.get_input_grads()
+
+    async def update(self) -> None:
+        """Update the parameters of all modules; a cancelled call updates all or none.
+
+        Raises:
+            ModuleStateError: there is no optimizer.
+        """
+        self._need_optimizer("update")
+        await trio.lowlevel.checkpoint()
+        with trio.CancelScope(shield=True):
+            for child in self._children:
+                await child.module.update()
+
+    async def step(self, data_batch: Any) -> None:
+        """Forward, backward and update of one batch.
+
+        Cancelled, the step did not take effect or has run to its end; only the
+        gradient functions of Python modules are cut short.
+        """
+        self._need_optimizer("step")
+        await self.forward(data_batch, True)
+        await self._backward(None, shield=True)
+        await self.update()
+
+    async def zero_grad(self) -> None:
+        """Set all gradients to zero; for `grad_req="add"`."""
+        self._need_bound("zero_grad")
+        for child in self._children:
+            await child.module.zero_grad()
+
+    # Results
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        """Outputs of the last module; see Module.get_outputs."""
+        self._need_params("get_outputs")
+        return await self._children[-1].module.get_outputs(merge_multi_context)
+
+    async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
+        """Gradients of the first module's data; see Module.get_input_grads."""
+        self._need_params("get_input_grads")
+        if not self.inputs_need_grad:
+            raise ModuleStateError(
+                "`get_input_grads` needs `await mod.bind(..., inputs_need_grad=True)`"
+            )
+        return await self._children[0].module.get_input_grads(merge_multi_context)
+
+    async def get_grads(self) -> Parameters:
+        """Gradient of each parameter of all modules; see Module.get_grads."""
+        self._need_bound("get_grads")
+        gradients: Parameters = {}
+        for child in self._children:
+            gradients.update(await child.module.get_grads())
+        return gradients
+
+    async def update_metric(
+        self, eval_metric: Any, labels: Any, pre_sliced: bool = False
+    ) -> None:
+        """Update a metric with the outputs of each module that takes labels."""
+        self._need_params("update_metric")
+        for child in self._takers():
+            await child.module.update_metric(eval_metric, labels, pre_sliced)
+
+    def install_monitor(self, mon: Any) -> None:
+        """Install a monitor on all modules."""
+        self._need_bound("install_monitor")
+        for child in self._children:
+            child.module.install_monitor(mon)
+
+    # For the loops
+
+    async def _dispatch_step(self, batch: Any) -> Step:
+        await self.step(batch)
+        outputs = {
+            position: await child.module.get_outputs()
+            for position, child in enumerate(self._children)
+            if child.take_labels or child is self._children[-1]
+        }
+        return ChainStep.of(outputs)
+
+    async def _dispatch_predict(self, batch: Any) -> Step:
+        """In buffers of their own where the modules have them."""
+        fed, outputs = batch, {}
+        for position, child in enumerate(self._children):
+            step = await child.module._dispatch_predict(_for(child, fed))
+            outputs[position] = await step.outputs()
+            fed = _next_batch(outputs[position], batch)
+        return ChainStep.of(outputs)
+
+    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
+        step = flight.step
+        assert isinstance(step, ChainStep)
+        for position, child in enumerate(self._children):
+            if child.take_labels:
+                own = ChainStep.of({position: step.by_position[position]})
+                part = replace(flight, step=own)
+                await child.module._count_batch(metric, part, count_pad)
+        return self._rows(flight.batch)
+
+    async def _synchronize(self) -> None:
+        for child in self._children:
+            await child.module._synchronize()
+
+    # Checks
+
+    def _takers(self) -> list[Child]:
+        return [child for child in self._children if child.take_labels]
+
+    def _need_optimizer(self, call: str) -> None:
+        self._need_params(call)
+        if not self.optimizer_initialized:
+            raise ModuleStateError(
+                f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
+            )
+
+
+@dataclass
+class ChainStep(CompletedStep):
+    """A complete step with outputs of several modules.
+
+    Attributes:
+        by_position: Outputs by the module's position; the last are the step's.
+    """
+
+    by_position: Mapping[int, list[Array]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, outputs: Mapping[int, list[Array]]) -> ChainStep:
+        """The step with these outputs."""
+
+        async def last() -> list[Array]:
+            return list(outputs[max(outputs)])
+
+        return cls(last, by_position=outputs)
+
+
+def _outputs_of(module: BaseModule) -> list[DataDesc]:
+    """Descriptions of a module's outputs; their layout tells the batch axis."""
+    return [
+        DataDesc(name, shape, layout="T" * axis + "N" if axis >= 0 else "")
+        for (name, shape), axis in zip(
+            module.output_shapes, module._output_axes(), strict=True
+        )
+    ]
+
+
+def _next_batch(outputs: Sequence[Any], batch: Any) -> DataBatch:
+    """What the next module gets: outputs for data, the same labels."""
+    return DataBatch(
+        list(outputs),
+        getattr(batch, "label", None),
+        pad=getattr(batch, "pad", None),
+        bucket_key=getattr(batch, "bucket_key", None),
+        provide_label=getattr(batch, "provide_label", None),
+    )
+
+
+def _for(child: Child, batch: Any) -> Any:
+    """The batch as a module sees it: without labels unless it takes them."""
+    if child.take_labels or not getattr(batch, "label", None):
+        return batch
+    return DataBatch(
+        batch.data,
+        pad=getattr(batch, "pad", None),
+        bucket_key=getattr(batch, "bucket_key", None),
+        provide_data=getattr(batch, "provide_data", None),
+    )
