@@ -24,8 +24,8 @@ from asyncmod.errors import (
 )
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.gradient_requests import REQUESTS
-from asyncmod.module.scope import check_trio
 from asyncmod.nd import NDArray
+from asyncmod.trio_task import check_trio
 from runtime.actors import current_runtime, open_runtime
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.specification import GroupSpec, InputSpec

@@ -13,6 +13,7 @@ from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
 from asyncmod.io.readers import END, AsyncReader, Reader
 from asyncmod.io.thread_reader import ThreadReader
+from asyncmod.trio_task import check_trio
 
 
 def as_async(
@@ -142,6 +143,7 @@ class SourceAdapter:
         Cancelled while a synchronous source is busy, the call returns at once, and
         the batch is the next one delivered.
         """
+        check_trio("an iterator")
         async with self._reading:
             if self._at_end:
                 raise StopAsyncIteration

@@ -6,6 +6,8 @@ from time import perf_counter
 
 import trio
 
+from asyncmod.trio_task import check_trio
+
 LONGEST_TURN = 0.001
 """Seconds after which control goes back to the scheduler."""
 
@@ -20,7 +22,12 @@ class Turn:
         self._began = perf_counter()
 
     async def checkpoint(self) -> None:
-        """Raise Cancelled if due; call it before anything is changed."""
+        """Raise Cancelled if due; call it before anything is changed.
+
+        Raises:
+            ScopeError: outside Trio.
+        """
+        check_trio("an iterator")
         if perf_counter() - self._began < LONGEST_TURN:
             await trio.lowlevel.checkpoint_if_cancelled()
             return

@@ -21,6 +21,7 @@ from asyncmod.io.batch import BatchError, DataBatch
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
 from asyncmod.io.join import Rename, check_rename, join_batches, join_descriptions
 from asyncmod.io.lane import Item, Lane
+from asyncmod.trio_task import check_trio
 from runtime.actors import Runtime
 from runtime.errors import ClosedError
 
@@ -98,6 +99,7 @@ class PrefetchingIter(DataIter):
             BatchError: their batches have different pads.
             Exception: whatever an inner iterator raised.
         """
+        check_trio("an iterator")
         await trio.lowlevel.checkpoint_if_cancelled()
         while True:
             self._check_usable()

@@ -5,9 +5,8 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from types import TracebackType
 
-import trio
-
 from asyncmod.errors import ClosedError, ScopeError
+from asyncmod.trio_task import check_trio
 from runtime.actors import Runtime, current_runtime, open_runtime
 from runtime.actors.runtime import Closable
 
@@ -95,19 +94,3 @@ class Scope:
     def _belong_to(self, runtime: Runtime) -> None:
         self._runtime = runtime
         runtime.register(self._owned)
-
-
-def check_trio(call: str) -> None:
-    """Refuse a call outside a Trio task.
-
-    Raises:
-        ScopeError: under asyncio, or without any event loop.
-    """
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        raise ScopeError(
-            f"{call} runs under Trio, and this is no Trio task: start the program with "
-            "`mx.run(main)` or `trio.run(main)`; from asyncio run it in a thread: "
-            "`await asyncio.to_thread(mx.run, main)`"
-        ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import structlog
 
 from asyncmod import io
+from asyncmod.errors import ScopeError
 from asyncmod.io import fairness
 from asyncmod.testing import check_iterator
 
@@ -115,3 +117,16 @@ async def test_contract_where_copies_are_large(
     monkeypatch.setattr("asyncmod.io.ndarray_iter.LARGE_COPY", 0)
     assert fairness.LARGE_COPY > 0
     await check_iterator(MAKERS[name])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [lambda it: it, io.PrefetchingIter, lambda _: io.as_async(iter([]))],
+    ids=["NDArrayIter", "PrefetchingIter", "adapter"],
+)
+def test_outside_trio_the_error_says_so(wrap: Any) -> None:
+    async def main() -> None:
+        await wrap(io.NDArrayIter(np.zeros((4, 2)), batch_size=2)).next()
+
+    with pytest.raises(ScopeError, match=r"no Trio task: .*mx\.run\(main\)"):
+        asyncio.run(main())
