@@ -62,7 +62,7 @@ class BatchCursor:
             TooFewRowsError: a batch would have to borrow a row twice.
         """
         left = count - self._position
-        if self._borrowed or left <= 0 or (self.tail == "drop" and left < self._size):
+        if left <= 0 or (self.tail == "drop" and left < self._size):
             return None
         pad = max(0, self._size - left)
         if self.tail == "borrow" and count < self._size:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import structlog
 
+import asyncmod as mx
 from asyncmod import errors, io
 from asyncmod.testing import check_iterator
 
@@ -134,3 +135,8 @@ def test_encode_with_a_vocabulary() -> None:
     assert encoded == [[1, 0, 1]]  # 0 is taken
     assert extended == {"a": 0, "b": 5, "<unk>": 1}
     assert vocab == {"a": 0, "b": 5}
+
+
+def test_where_mxnet_has_them() -> None:
+    assert mx.rnn.BucketSentenceIter is io.BucketSentenceIter
+    assert mx.rnn.encode_sentences is io.encode_sentences
