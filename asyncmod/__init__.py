@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         nd,
         optimizer,
         random,
+        rnn,
         symbol,
         testing,
     )
@@ -91,6 +92,7 @@ __all__ = [
     "optimizer",
     "random",
     "reference",
+    "rnn",
     "run",
     "save_checkpoint",
     "seed",
