@@ -9,103 +9,85 @@ Next: `runtime.ops.updates.rule`.
 
 from __future__ import annotations
 
+from typing import Any
+
 from runtime.errors import OperatorError
 from runtime.ops.updates import accumulation, descent, langevin, moments, norms
-from runtime.ops.updates.rule import COMMON, UpdateRule
+from runtime.ops.updates.rule import COMMON, Formula, UpdateRule
 
-_MOMENTUM = ("momentum",)
-_MEANS = ("mean", "variance")
-_BETAS = ("beta1", "beta2")
-_CORRECTIONS = ("correction1", "correction2")
+
+def _rule(
+    name: str, formula: Formula, hyper: str, states: str = "", **options: Any
+) -> UpdateRule:
+    """A row of the table: names of scalars after the common ones, and of states."""
+    return UpdateRule(
+        name, (*COMMON, *hyper.split()), tuple(states.split()), formula, **options
+    )
+
 
 RULES = {
-    name: UpdateRule(name, (*COMMON, *hyper), states, formula)
-    for name, hyper, states, formula in (
-        ("sgd", _MOMENTUM, _MOMENTUM, descent.sgd),
-        ("nag", _MOMENTUM, _MOMENTUM, descent.nag),
-        ("signum", ("momentum", "wd_lh"), _MOMENTUM, descent.signum),
-        ("dcasgd", ("momentum", "lamda"), ("step",), descent.dcasgd),
-        ("adam", (*_BETAS, "epsilon"), _MEANS, moments.adam),
-        ("adamax", _BETAS, ("mean", "largest"), moments.adamax),
-        (
-            "nadam",
-            (*_BETAS, "epsilon", "momentum", "next_momentum", "product", "correction"),
-            _MEANS,
-            moments.nadam,
-        ),
-        (
-            "ftml",
-            (*_BETAS, "epsilon", *_CORRECTIONS),
-            ("scale", "variance", "leader"),
-            moments.ftml,
-        ),
-        ("adagrad", ("epsilon",), ("history",), accumulation.adagrad),
-        (
-            "adadelta",
-            ("rho", "epsilon"),
-            ("gradients", "steps"),
-            accumulation.adadelta,
-        ),
-        (
-            "rmsprop",
-            ("gamma1", "epsilon", "clip_weights"),
-            ("squares",),
-            accumulation.rmsprop,
-        ),
-        (
-            "rmsprop_centered",
-            ("gamma1", "gamma2", "epsilon", "clip_weights"),
-            ("squares", "mean", "step"),
-            accumulation.rmsprop_centered,
-        ),
-        ("ftrl", ("lamda1", "beta"), ("leader", "squares"), accumulation.ftrl),
-    )
-} | {
     rule.name: rule
     for rule in (
-        UpdateRule(
+        _rule("sgd", descent.sgd, "momentum", "momentum"),
+        _rule("nag", descent.nag, "momentum", "momentum"),
+        _rule("signum", descent.signum, "momentum wd_lh", "momentum"),
+        _rule("dcasgd", descent.dcasgd, "momentum lamda", "step"),
+        _rule("adam", moments.adam, "beta1 beta2 epsilon", "mean variance"),
+        _rule("adamax", moments.adamax, "beta1 beta2", "mean largest"),
+        _rule(
+            "nadam",
+            moments.nadam,
+            "beta1 beta2 epsilon momentum next_momentum product correction",
+            "mean variance",
+        ),
+        _rule(
+            "ftml",
+            moments.ftml,
+            "beta1 beta2 epsilon correction1 correction2",
+            "scale variance leader",
+        ),
+        _rule("adagrad", accumulation.adagrad, "epsilon", "history"),
+        _rule(
             "groupadagrad",
-            (*COMMON, "epsilon"),
-            ("history",),
             accumulation.groupadagrad,
+            "epsilon",
+            "history",
             elementwise=False,
             axes=2,
         ),
-        UpdateRule(
+        _rule("adadelta", accumulation.adadelta, "rho epsilon", "gradients steps"),
+        _rule(
+            "rmsprop", accumulation.rmsprop, "gamma1 epsilon clip_weights", "squares"
+        ),
+        _rule(
+            "rmsprop_centered",
+            accumulation.rmsprop_centered,
+            "gamma1 gamma2 epsilon clip_weights",
+            "squares mean step",
+        ),
+        _rule("ftrl", accumulation.ftrl, "lamda1 beta", "leader squares"),
+        _rule(
             "lars",
-            (*COMMON, "momentum", "eta", "epsilon", "adapts"),
-            _MOMENTUM,
             norms.lars,
+            "momentum eta epsilon adapts",
+            "momentum",
             elementwise=False,
         ),
-        UpdateRule(
+        _rule(
             "lbsgd",
-            (*COMMON, "momentum", "batch_scale", "due", "adapts"),
-            ("collected", "momentum"),
             norms.lbsgd,
+            "momentum batch_scale due adapts",
+            "collected momentum",
             elementwise=False,
         ),
-        UpdateRule(
+        _rule(
             "lamb",
-            (
-                *COMMON,
-                *_BETAS,
-                "epsilon",
-                *_CORRECTIONS,
-                "lower_bound",
-                "upper_bound",
-            ),
-            _MEANS,
             norms.lamb,
+            "beta1 beta2 epsilon correction1 correction2 lower_bound upper_bound",
+            "mean variance",
             elementwise=False,
         ),
-        UpdateRule(
-            "sgld",
-            (*COMMON, "seed", "stream", "step"),
-            (),
-            langevin.sgld,
-            elementwise=False,
-        ),
+        _rule("sgld", langevin.sgld, "seed stream step", elementwise=False),
     )
 }
 
