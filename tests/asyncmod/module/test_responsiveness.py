@@ -16,7 +16,7 @@ import asyncmod as mx
 from asyncmod.io import DataBatch, NDArrayIter
 
 WIDTH = 5000  # so that the weight alone has 25 million elements
-BATCH = 256
+BATCH = 512
 LONGEST_GAP = 10 * 0.020  # ten times the bound that is measured in docs/
 SHORTEST_STEP = 0.2
 
