@@ -647,7 +647,8 @@ class Module(ScopedModule):
                 "`borrow_optimizer` needs a module with an optimizer: "
                 "`await shared.init_optimizer()` first"
             )
-        self._optimization = shared_module._optimization
+        optimization = shared_module._need_optimizer("borrow_optimizer")
+        self._optimization = optimization.part(self._param_names)
         self.optimizer_initialized = True
 
     async def save_optimizer_states(self, fname: Path_) -> None:
@@ -860,6 +861,8 @@ class Module(ScopedModule):
         bound, inputs = await self._route(batch, True)
         bound.users += 1
         try:
+            if updater.shares is not None:
+                await bound.group.prepare(updater)
             await bound.group.acquire_slot()
         finally:
             bound.users -= 1

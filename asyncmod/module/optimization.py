@@ -6,7 +6,7 @@ bound for inference), they are kept here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from os import PathLike, fspath
 from pathlib import Path
@@ -35,12 +35,14 @@ class Optimization:
         updater: What the executors are told of it.
         idx2name: Parameter name by the optimizer's index.
         kept: States by state name and parameter, while no executors hold them.
+        parts: The same optimizer over some of the parameters.
     """
 
     optimizer: Optimizer
     updater: Updater
     idx2name: Mapping[int, str]
     kept: States = field(default_factory=dict)
+    parts: dict[tuple[str, ...], Optimization] = field(default_factory=dict)
 
     @classmethod
     async def install(
@@ -75,6 +77,26 @@ class Optimization:
             batch_size([*current.data, *current.labels]),
         )
         return await cls._prepared(executors, made, idx2name, {})
+
+    def part(self, names: Collection[str]) -> Optimization:
+        """The same optimizer, with the same states, for a graph with fewer parameters.
+
+        Args:
+            names: The parameters of the graph.
+        """
+        updated = tuple(n for n in self.updater.parameters if n in names)
+        if updated == self.updater.parameters:
+            return self
+        if updated not in self.parts:
+            indexes: dict[str, int] = {}
+            for index, name in self.idx2name.items():
+                if name in updated:
+                    indexes.setdefault(name, index)
+            updater = optimizer_setup.make_updater(
+                self.optimizer, indexes, self.updater.rule is None, self.updater
+            )
+            self.parts[updated] = Optimization(self.optimizer, updater, self.idx2name)
+        return self.parts[updated]
 
     async def moved(self, old: Executors, new: Executors) -> Optimization:
         """The same optimizer over other executors, with its states."""

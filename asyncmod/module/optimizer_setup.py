@@ -128,7 +128,10 @@ def _settings(optimizer_params: Any) -> dict[str, Any]:
 
 
 def make_updater(
-    optimizer: Optimizer, indexes: Mapping[str, int], has_float16: bool
+    optimizer: Optimizer,
+    indexes: Mapping[str, int],
+    has_float16: bool,
+    shares: Updater | None = None,
 ) -> Updater:
     """What the executors are told about an optimizer.
 
@@ -137,6 +140,7 @@ def make_updater(
         indexes: Its index of each parameter that is updated.
         has_float16: Whether one of these is float16; `multi_precision` then needs
             float32 copies, which the fused rules do not have.
+        shares: The updater of more parameters whose states are used.
     """
     rows = tuple(indexes.values())
     if optimizer.rule is None or (optimizer.multi_precision and has_float16):
@@ -148,7 +152,11 @@ def make_updater(
             return optimizer.create_state_multi_precision(rows[row], weight)
 
         return Updater(
-            None, tuple(indexes), function=function, create_state=create_state
+            None,
+            tuple(indexes),
+            function=function,
+            create_state=create_state,
+            shares=shares,
         )
     numbers = RuleNumbers(optimizer, rows)
     return Updater(
@@ -157,6 +165,7 @@ def make_updater(
         states=optimizer.state_names,
         hyper=numbers,
         revert=numbers.revert,
+        shares=shares,
     )
 
 

@@ -40,6 +40,7 @@ class Step:
         error: Why there are none.
         computed, reduced: Barriers after the phases.
         gradients: Per device its gradients on the host, if they cross.
+        update: The update that it is a step of, once it is dispatched.
         compute_seconds, reduce_seconds: Per device.
     """
 
@@ -51,6 +52,7 @@ class Step:
         "hyper",
         "reduce_seconds",
         "reduced",
+        "update",
         "weights",
     )
 
@@ -61,6 +63,7 @@ class Step:
         self.reduced = Barrier(devices)
         self.gradients: list[dict[str, Array]] = [{}] * devices
         self.weights: dict[str, Array] = {}
+        self.update: Update | None = None
         self.compute_seconds = [0.0] * devices
         self.reduce_seconds = [0.0] * devices
 
@@ -74,9 +77,15 @@ class Update:
     """
 
     def __init__(
-        self, updater: Updater, memory: Memory, fixed_ones: frozenset[str]
+        self,
+        updater: Updater,
+        memory: Memory,
+        fixed_ones: frozenset[str],
+        owner: Update | None = None,
     ) -> None:
         self.updater = updater
+        # Whose states and count of steps it uses: its own, or of `updater.shares`.
+        self._owner = owner or self
         self._fixed_ones = fixed_ones
         self.inline = False
         self._memory = memory
@@ -84,8 +93,8 @@ class Update:
         # The array of each device's last step: mostly it is given again.
         self._written: list[NDArray[np.float64] | None] = [None] * len(memory.devices)
         self._crosses = updater.rule is None or len(memory.domains) > 1
-        self._host_states: dict[int, Any] = {}
-        self._dispatched: list[Step] = []
+        self._host_states: dict[str, Any] = {}
+        self._dispatched: list[Step] = [] if owner is None else owner._dispatched
 
     @classmethod
     async def prepare(
@@ -95,7 +104,10 @@ class Update:
         update = memory.updates.get(updater)
         if update is not None:
             return update
-        update = cls(updater, memory, fixed_ones)
+        owner = None
+        if updater.shares is not None:
+            owner = await cls.prepare(crew, memory, updater.shares, fixed_ones)
+        update = cls(updater, memory, fixed_ones, owner)
         if updater.rule is not None and updater.parameters:
             devices = range(len(memory.devices))
             try:
@@ -130,6 +142,7 @@ class Update:
     def count(self, step: Step) -> None:
         """A step is dispatched: give it its numbers."""
         step.hyper = self.next_hyper()
+        step.update = self
         self._dispatched.append(step)
 
     def withdrawn(self, step: Step) -> None:
@@ -139,12 +152,14 @@ class Update:
         """
         position = self._dispatched.index(step)
         later = self._dispatched[position + 1 :]
-        for _ in (step, *later):
-            self.updater.revert()
+        for other in (step, *later):
+            assert other.update is not None
+            other.update.updater.revert()
         del self._dispatched[position]
         for other in later:
+            assert other.update is not None
             try:
-                other.hyper = self.next_hyper()
+                other.hyper = other.update.next_hyper()
             except Exception as error:  # a scheduler's; its step will raise it
                 other.error = error
 
@@ -256,7 +271,7 @@ class Update:
             if self.updater.rule is None:
                 if index == 0:
                     step.weights, states = self._call_function(step)
-                    self._host_states = states
+                    self._owner._host_states = states
             elif memory.is_leader(index):
                 program = self._programs[index]
                 assert program is not None or not self.updater.parameters
@@ -289,26 +304,26 @@ class Update:
             )
             raise
 
-    def _call_function(self, step: Step) -> tuple[dict[str, Array], dict[int, Any]]:
+    def _call_function(self, step: Step) -> tuple[dict[str, Array], dict[str, Any]]:
         """Run the update function on copies; nothing has changed if it raises."""
         updater = self.updater
         assert updater.function is not None
         storage = self._memory.storage[0]
         weights: dict[str, Array] = {}
-        states = dict(self._host_states)
+        states = dict(self._owner._host_states)
         for index, name in enumerate(updater.parameters):
             weight = storage.read("parameter", name)
             if name in self._fixed_ones:
                 weight[...] = 1
             gradient = summed([part[name] for part in step.gradients])
-            if index in states:
-                state = copy.deepcopy(states[index])
+            if name in states:
+                state = copy.deepcopy(states[name])
             elif updater.create_state is not None:
                 state = updater.create_state(index, weight)
             else:
                 state = None
             updater.function(index, weight, gradient, state)
-            weights[name], states[index] = weight, state
+            weights[name], states[name] = weight, state
         return weights, states
 
     def _compile(self, device: int, leads: bool) -> None:
@@ -344,9 +359,8 @@ class Update:
         if one_domain:
             for i, storage in enumerate(memory.storage):
                 shared[f"gradient.{i}"] = storage.segments["gradient"]
-        lead = self._programs[leader]
-        if lead is not None:
-            for name, segment in lead.segments.items():
+        for other in (self._owner._programs[leader], self._programs[leader]):
+            for name, segment in other.segments.items() if other is not None else ():
                 if name.startswith(("state.", "gradient.")):
                     shared[name] = segment
         self._programs[device] = memory.devices[device].compile(plan, shared)

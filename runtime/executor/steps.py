@@ -60,12 +60,16 @@ class Steps:
         return update
 
     async def forget(self, updater: Updater) -> None:
-        """Free an updater's programs and state."""
+        """Free an updater's programs and state, and those of all that share it."""
         self._calls.check_open()
-        update = self._memory.updates.pop(updater, None)
-        if update is not None:
-            indexes = range(len(self._replicas))
-            jobs = [partial(free, [update.program(i)]) for i in indexes]
+        updates = self._memory.updates
+        gone = [u for u in updates if u is updater or u.shares is updater]
+        freed = [updates.pop(u) for u in gone]
+        if freed:
+            jobs = [
+                partial(free, [update.program(i) for update in freed])
+                for i in range(len(self._replicas))
+            ]
             await self._calls.crew.finish("free", jobs)
 
     async def update(self, updater: Updater) -> None:

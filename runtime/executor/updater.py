@@ -37,6 +37,8 @@ class Updater:
         function: (index, weight, gradient, state) -> None; changes weight and state in
             place.
         create_state: (index, weight) -> the parameter's first state for `function`.
+        shares: An updater of the same kind for these parameters and more: its states
+            are used, so that graphs with some of the parameters can be trained in turn.
     """
 
     rule: str | None
@@ -46,3 +48,4 @@ class Updater:
     revert: Callable[[], None] = nothing
     function: Callable[[int, Array, Array, Any], None] | None = None
     create_state: Callable[[int, Array], Any] | None = None
+    shares: Updater | None = None

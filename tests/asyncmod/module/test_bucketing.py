@@ -379,6 +379,145 @@ async def test_a_bucket_adds_no_parameters() -> None:
         await module.step(batch(6))
 
 
+# Buckets with fewer parameters than the default one
+
+
+def gated(key: Any) -> Any:
+    """The bucket "plain" lacks the gate that the others have."""
+    data = mx.sym.Variable("data")
+    steps = mx.sym.Reshape(data, shape=(-1, FEATURES))
+    hidden = mx.sym.FullyConnected(steps, num_hidden=5, name="fc1")
+    if key != "plain":
+        gate = mx.sym.FullyConnected(steps, num_hidden=5, name="gate")
+        hidden = hidden * mx.sym.Activation(gate, act_type="sigmoid")
+    scores = mx.sym.FullyConnected(hidden, num_hidden=CLASSES, name="fc2")
+    label = mx.sym.Reshape(mx.sym.Variable("softmax_label"), shape=(-1,))
+    symbol = mx.sym.SoftmaxOutput(scores, label, name="softmax")
+    return symbol, ["data"], ["softmax_label"]
+
+
+def gated_values() -> dict[str, Array]:
+    gate = {"gate_weight": np.full((5, FEATURES), 0.3), "gate_bias": np.full(5, 0.1)}
+    return {**first_values(), **{n: v.astype(np.float32) for n, v in gate.items()}}
+
+
+class OwnOptimizer(mx.optimizer.Optimizer):
+    """Without a rule: a function on the host. Its state counts the updates."""
+
+    def create_state(self, index: Any, weight: Array) -> Any:
+        return np.zeros(1, np.float32)
+
+    def update(self, index: Any, weight: Any, grad: Any, state: Any) -> None:
+        self._update_count(index)
+        state += 1
+        weight -= self._get_lr(index) * grad * state * self.rescale_grad
+
+
+OPTIMIZERS = {
+    "sgd": lambda: mx.optimizer.create("sgd", learning_rate=0.3, momentum=0.9, wd=0.1),
+    "adam": lambda: mx.optimizer.create("adam", learning_rate=0.1, wd=0.1),
+    "own": lambda: OwnOptimizer(learning_rate=0.1),
+}
+GATED_KEYS = ["full", "plain", "plain", "full", "plain", "other", "full"]
+
+
+@pytest.mark.filterwarnings("ignore:Optimizer created manually")
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("where", WHERE)
+async def test_a_bucket_updates_only_the_parameters_that_it_has(
+    where: str, name: str, whole: bool
+) -> None:
+    """The oracle is the optimizer itself, parameter by parameter."""
+    oracle = OPTIMIZERS[name]()
+    expected = gated_values()
+    indexes = {n: i for i, n in enumerate(gated("full")[0].list_arguments()[1:-1])}
+    oracle.idx2name = {i: n for n, i in indexes.items()}
+    states = {n: oracle.create_state(indexes[n], v) for n, v in expected.items()}
+    async with mx.BucketingModule(gated, "full", context=WHERE[where]) as module:
+        await module.bind(*shapes(6))
+        await module.init_params(arg_params=expected)
+        await module.init_optimizer(optimizer=OPTIMIZERS[name]())
+        for seed, key in enumerate(GATED_KEYS):
+            given = batch(2, seed, key)
+            if whole:
+                await module.step(given)
+            else:
+                await module.forward_backward(given)
+            gradients = await module.get_grads()
+            assert ("gate_bias" in gradients) == (key != "plain")
+            if not whole:
+                await module.update()
+            for n in sorted(gradients, key=indexes.__getitem__):
+                oracle.update(indexes[n], expected[n], gradients[n], states[n])
+            learnt, _ = await module.get_params()
+            for n, value in expected.items():
+                np.testing.assert_allclose(learnt[n], value, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("where", WHERE)
+@pytest.mark.parametrize("name", ["sgd", "adam"])
+async def test_fit_over_buckets_with_fewer_parameters(name: str, where: str) -> None:
+    batches = [batch(2, seed, key) for seed, key in enumerate(GATED_KEYS)]
+    learnt = []
+    for by_hand in (True, False):
+        async with mx.BucketingModule(gated, "full", context=WHERE[where]) as module:
+            await module.bind(*shapes(6))
+            await module.init_params(arg_params=gated_values())
+            await module.init_optimizer(optimizer=name)
+            if by_hand:
+                for given in batches * 2:
+                    await module.step(given)
+            else:
+                await module.fit(Source(batches), num_epoch=2)
+            learnt.append((await module.get_params())[0])
+            await module.init_optimizer(optimizer=name, force_init=True)
+            await module.step(batches[1])
+            memory = module._default._bound("test").first.group._memory
+            assert len(memory.updates) == 2, "the old ones were forgotten"
+    assert same(*learnt)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_withdrawn_steps_are_not_counted_in_any_bucket(place: GatePlace) -> None:
+    keys = ["full", "plain", "full"]
+    async with mx.open_runtime() as runtime:
+        module = mx.BucketingModule(gated, "full", context=[mx.cpu(0)])
+        await module.bind(*shapes(6))
+        await module.init_params(arg_params=gated_values())
+
+        async def start() -> None:
+            await module.set_params(gated_values(), {})
+            await module.init_optimizer(
+                optimizer="adam",
+                optimizer_params={"learning_rate": 0.1},
+                force_init=True,
+            )
+
+        batches = [batch(2, seed, key) for seed, key in enumerate(keys)]
+        await start()
+        expected = [(await module.get_params())[0]]
+        for given in batches:
+            await module.step(given)
+            expected.append((await module.get_params())[0])
+        await start()
+
+        async def call() -> None:
+            await module.fit(Source(batches), num_epoch=1)
+
+        async def check(finished: bool) -> None:
+            learnt, _ = await module.get_params()
+            done = [k for k, values in enumerate(expected) if same(values, learnt)]
+            assert len(done) == 1, "a mixture of two steps"
+            # Going on gives what an undisturbed training gives: the counts are right.
+            for given in batches[done[0] :]:
+                await module.step(given)
+            assert same((await module.get_params())[0], expected[-1])
+            await start()
+
+        assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 3
+
+
 # How many buckets
 
 
