@@ -109,19 +109,27 @@ class CSVIter(DataIter):
         self._reader.set_state(state)
 
     async def _load(self) -> Table:
-        data = await self._data.read()
-        if self._label is None:
-            labels = np.zeros((len(data), *self._label_row), data.dtype)
-        else:
-            labels = await self._label.read()
-            if len(labels) != len(data):
+        await self._data.parts.read()
+        if self._label is not None:
+            await self._label.parts.read()
+        return await trio.to_thread.run_sync(self._make_table)
+
+    def _make_table(self) -> Table:
+        data = self._data.join()
+        count = len(data)
+        labels = np.zeros((count, *self._label_row), data.dtype)
+        if self._label is not None:
+            labels = self._label.join()
+            if len(labels) != count:
                 raise DataFileError(
                     f"{self._label.path} has {len(labels)} rows, and {self._data.path} "
-                    f"has {len(data)}: each row of data needs one label row"
+                    f"has {count}: each row of data needs one label row"
                 )
-            labels = labels.reshape(len(data), *self._label_row)
-        row_bytes = (data.nbytes + labels.nbytes) // len(data)
-        return Table(np.arange(len(data)), rows_of(data), rows_of(labels), row_bytes)
+            labels = labels.reshape(count, *self._label_row)
+            self._label.parts.forget()
+        self._data.parts.forget()
+        row_bytes = (data.nbytes + labels.nbytes) // count
+        return Table(np.arange(count), rows_of(data), rows_of(labels), row_bytes)
 
 
 class _NumberFile:
@@ -131,16 +139,11 @@ class _NumberFile:
         self.path = path
         self._shape = shape
         self._dtype = dtype
-        self._parts = TextParts(path, self._parse)
+        self.parts = TextParts(path, self._parse)
 
-    async def read(self) -> Array:
-        """All rows, [rows, *shape]."""
-        parts = await self._parts.read()
-        if not parts:
-            raise DataFileError(f"{self.path} has no rows")
-        rows = await trio.to_thread.run_sync(np.concatenate, parts)
-        self._parts = TextParts(self.path, self._parse)
-        return rows.reshape(len(rows), *self._shape)
+    def join(self) -> Array:
+        """The rows that were read, [rows, *shape]."""
+        return np.concatenate(self.parts.found).reshape(-1, *self._shape)
 
     def _parse(self, lines: Sequence[Line]) -> Array:
         try:
@@ -149,7 +152,19 @@ class _NumberFile:
             rows = None
         if rows is None or rows.shape[1] != math.prod(self._shape):
             raise self._fault(lines)
+        if rows.dtype.kind == "f":
+            for row in np.flatnonzero(np.isinf(rows).any(1)).tolist():
+                self._check_range(*lines[row])
         return rows
+
+    def _check_range(self, number: int, text: str) -> None:
+        """Refuse numbers that have become infinite in this dtype."""
+        for column, value in enumerate(text.split(","), 1):
+            if np.isinf(self._numbers([value])).any() and "inf" not in value.lower():
+                raise DataFileError(
+                    f"{self.path}, line {number}, column {column}: {shortened(value)} "
+                    f"is beyond dtype {self._dtype}"
+                )
 
     def _numbers(self, texts: list[str]) -> Array:
         return np.loadtxt(texts, self._dtype, comments=None, delimiter=",", ndmin=2)
@@ -166,15 +181,18 @@ class _NumberFile:
                     f"{self._shape} need {width}"
                 )
             for column, value in enumerate(values, 1):
-                if not self._is_number(value):
+                if not self._reads(value, 1):
                     return DataFileError(
                         f"{where}, column {column}: {shortened(value)} is no number of "
                         f"dtype {self._dtype}"
                     )
-        return DataFileError(f"{self.path} cannot be read as rows of numbers")
+            if not self._reads(text, width):
+                break  # a carriage return inside, say
+        return DataFileError(f"{where}: it cannot be read as a row of numbers")
 
-    def _is_number(self, text: str) -> bool:
+    def _reads(self, text: str, width: int) -> bool:
+        """Whether `text` is one row of `width` numbers."""
         try:
-            return bool(text.strip()) and self._numbers([text]).size == 1
+            return bool(text.strip()) and self._numbers([text]).shape == (1, width)
         except ValueError:
             return False

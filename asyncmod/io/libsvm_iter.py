@@ -136,16 +136,18 @@ class LibSVMIter(DataIter):
         self._reader.set_state(state)
 
     async def _load(self) -> Table:
-        data = await self._data.read()
-        labels = None if self._label is None else await self._label.read()
-        return await trio.to_thread.run_sync(self._make_table, data, labels)
+        await self._data.parts.read()
+        if self._label is not None:
+            await self._label.parts.read()
+        return await trio.to_thread.run_sync(self._make_table)
 
-    def _make_table(self, data: _SparseRows, labels: _SparseRows | None) -> Table:
+    def _make_table(self) -> Table:
+        data = self._data.join()
         count = len(data.labels)
         matrix = data.matrix()
-        if labels is None or self._label is None:
-            dense = data.labels
-        else:
+        dense = data.labels
+        if self._label is not None:
+            labels = self._label.join()
             if len(labels.labels) != count:
                 raise DataFileError(
                     f"{self._label.path} has {len(labels.labels)} rows, and "
@@ -160,6 +162,9 @@ class LibSVMIter(DataIter):
                 f"{self._part[1]} of {self._part[0]}"
             )
         part = matrix[rows]
+        self._data.parts.forget()
+        if self._label is not None:
+            self._label.parts.forget()
         return Table(
             np.arange(count)[rows],
             lambda where: part[where],
@@ -193,16 +198,11 @@ class _SparseFile:
     def __init__(self, path: Path, width: int) -> None:
         self.path = path
         self._width = width
-        self._parts = TextParts(path, self._parse)
+        self.parts = TextParts(path, self._parse)
 
-    async def read(self) -> _SparseRows:
-        parts = await self._parts.read()
-        if not parts:
-            raise DataFileError(f"{self.path} has no rows")
-        self._parts = TextParts(self.path, self._parse)
-        return await trio.to_thread.run_sync(self._join, parts)
-
-    def _join(self, parts: list[_SparseRows]) -> _SparseRows:
+    def join(self) -> _SparseRows:
+        """The parts that were read, as one."""
+        parts = self.parts.found
         fields = ("labels", "lengths", "columns", "values")
         labels, lengths, columns, values = (
             np.concatenate([getattr(part, field) for part in parts]) for field in fields
@@ -210,51 +210,85 @@ class _SparseFile:
         return _SparseRows(labels, lengths, columns, values, self._width)
 
     def _parse(self, lines: Sequence[Line]) -> _SparseRows:
+        try:
+            return self._rows(lines)
+        except (ValueError, ArithmeticError):
+            for number, text in lines:
+                fault = self._fault(text)
+                if fault is not None:
+                    where = f"{self.path}, line {number}"
+                    raise DataFileError(f"{where}: {fault}") from None
+            raise
+
+    def _rows(self, lines: Sequence[Line]) -> _SparseRows:
+        """The lines' rows; an exception if one is not as it must be."""
         labels: list[float] = []
         lengths: list[int] = []
         columns: list[int] = []
         values: list[float] = []
-        for number, text in lines:
-            where = f"{self.path}, line {number}"
-            label, *pairs = text.partition("#")[0].split() or [""]
-            labels.append(_number(label, where))
+        for _, line in lines:
+            text = line.partition("#")[0]
+            label, *pairs = text.split() or [""]
+            labels.append(float(label))
             lengths.append(len(pairs))
             for pair in pairs:
                 column, _, value = pair.partition(":")
-                columns.append(self._column(column, pair, where))
-                values.append(_number(value, where))
+                columns.append(int(column))
+                values.append(float(value))
             if len(set(columns[-len(pairs) :])) < len(pairs):
-                raise DataFileError(f"{where}: an index occurs twice")
+                raise ValueError(line)
+            if "_" in text or not text.isascii():  # Python would read 1_000
+                raise ValueError(line)
+        found = np.array(columns, np.int64)
+        if found.size and (found.min() < 0 or found.max() >= self._width):
+            raise ValueError(found)
         return _SparseRows(
-            np.array(labels, np.float32),
+            _single(labels),
             np.array(lengths, np.int64),
-            np.array(columns, np.int64),
-            np.array(values, np.float32),
+            found,
+            _single(values),
             self._width,
         )
 
-    def _column(self, text: str, pair: str, where: str) -> int:
-        if not (text.isdecimal() and text.isascii()) or len(text) > 18:
-            raise DataFileError(
-                f"{where}: {shortened(pair)} is not of the form index:value with an "
-                "index from 0"
-            )
-        column = int(text)
-        if column >= self._width:
-            raise DataFileError(
-                f"{where}: the index {column} is beyond the {self._width} columns of "
-                f"shape ({self._width},); indexes count from 0"
-            )
-        return column
+    def _fault(self, line: str) -> str | None:
+        """What is wrong with a line, if anything is."""
+        text = line.partition("#")[0]
+        label, *pairs = text.split() or [""]
+        if not _is_number(label):
+            return f"{shortened(label)} is no number of dtype float32"
+        seen = set()
+        for pair in pairs:
+            column, _, value = pair.partition(":")
+            if not (column.isdecimal() and column.isascii()):
+                return (
+                    f"{shortened(pair)} is not of the form index:value with an index "
+                    "from 0"
+                )
+            if len(column) > 18 or int(column) >= self._width:
+                return (
+                    f"the index {shortened(column)} is beyond the {self._width} "
+                    f"columns of shape ({self._width},); indexes count from 0"
+                )
+            if not _is_number(value):
+                return f"{shortened(value)} is no number of dtype float32"
+            if int(column) in seen:
+                return f"the index {column} occurs twice"
+            seen.add(int(column))
+        return None if text.isascii() else "it has characters beyond ASCII"
 
 
-def _number(text: str, where: str) -> float:
+def _single(numbers: list[float]) -> Array:
+    """As float32; FloatingPointError for a number that is beyond it."""
+    with np.errstate(over="raise"):
+        return np.array(numbers, np.float64).astype(np.float32)
+
+
+def _is_number(text: str) -> bool:
     try:
-        if "_" not in text:
-            return float(text)
-    except ValueError:
-        pass
-    raise DataFileError(f"{where}: {shortened(text)} is no number")
+        _single([float(text)])
+    except (ValueError, ArithmeticError):
+        return False
+    return text.isascii() and "_" not in text
 
 
 def _columns(name: str, shape: Any) -> int:

@@ -37,21 +37,26 @@ class TextParts(Generic[T]):
     def __init__(self, path: Path, parse: Callable[[Sequence[Line]], T]) -> None:
         self.path = path
         self._parse = parse
-        self._parts: list[T] = []
+        self.forget()
+
+    def forget(self) -> None:
+        """Give the memory back; `read` then begins anew."""
+        self.found: list[T] = []
         self._offset = 0
         self._lines = 0
         self._finished = False
 
-    async def read(self) -> list[T]:
-        """Read to the end; cancelled, a later call goes on from there.
+    async def read(self) -> None:
+        """Read to the end into `found`; cancelled, a later call goes on from there.
 
         Raises:
-            DataFileError: a line is too long, or `parse` refused one.
+            DataFileError: a line is too long, `parse` refused one, or there is none.
             OSError: the file cannot be read.
         """
         while not self._finished:
             await trio.to_thread.run_sync(self._read_for_a_moment)
-        return self._parts
+        if not self.found:
+            raise DataFileError(f"{self.path} has no rows")
 
     def _read_for_a_moment(self) -> None:
         until = perf_counter() + MOMENT
@@ -70,7 +75,7 @@ class TextParts(Generic[T]):
                     if text and not text.isspace()
                 ]
                 if part:
-                    self._parts.append(self._parse(part))
+                    self.found.append(self._parse(part))
                 self._offset += len(block)
                 self._lines += len(texts)
                 if perf_counter() >= until:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import trio
 
 from asyncmod import io
 from asyncmod.io import table_reader, text_parts
+from asyncmod.io.csv_iter import _NumberFile
 from asyncmod.testing import check_iterator
 
 
@@ -147,6 +150,8 @@ async def test_blank_lines_line_ends_and_signatures(tmp_path: Path) -> None:
         ("# 1,2\n", r"line 1, column 1: '# 1' is no number"),
         ("9" * 50 + "x,1\n", r"column 1: '9{40}\.\.\.' is no number"),
         ("\xff,1\n", r"column 1: .* is no number"),
+        ("1,2\n0\r,0\n", "line 2: it cannot be read as a row of numbers"),
+        ("inf,2\n-INF,-1e39", "line 2, column 2: '-1e39' is beyond dtype float32"),
         ("", "has no rows"),
         ("\n\n", "has no rows"),
     ],
@@ -155,7 +160,7 @@ async def test_a_file_that_holds_something_else(
     tmp_path: Path, text: str, message: str
 ) -> None:
     path = tmp_path / "data.csv"
-    path.write_text(text)
+    path.write_bytes(text.encode())
     iterator = io.CSVIter(data_csv=path, data_shape=(2,), batch_size=1)
     for _ in range(2):  # asking again does not hide it
         with pytest.raises(io.DataFileError, match=f"^{path}.*{message}"):
@@ -278,3 +283,21 @@ async def test_a_large_file_leaves_the_loop_free(tmp_path: Path) -> None:
         assert [len(batch.data[0]) async for batch in iterator] == [10000, 10000]
         nursery.cancel_scope.cancel()
     assert longest < 0.02 * 10
+
+
+@hypothesis.given(
+    st.text("012,.-+e_#\"' \t\x00\r\x0b\x85\u0661\u00a0\u2028", max_size=8),
+    st.sampled_from(["float32", "int32", "uint8"]),
+)
+def test_any_line_is_a_row_or_an_error_that_names_it(text: str, dtype: str) -> None:
+    hypothesis.assume(text.strip())
+    file = _NumberFile(Path("some.csv"), (2,), np.dtype(dtype))
+    fault = None
+    try:
+        rows = file._parse([(7, "1,1"), (8, text)])
+    except io.DataFileError as error:
+        fault = str(error)
+    if fault is None:
+        assert rows.shape == (2, 2)
+    else:
+        assert fault.startswith("some.csv, line 8")

@@ -6,12 +6,15 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import scipy.sparse
 import trio
 
 from asyncmod import io
+from asyncmod.io.libsvm_iter import _SparseFile
 from asyncmod.testing import check_iterator
 
 TEXT = "1.0 0:0.5 2:1.2\n-2.0\n-3.0 0:0.6 1:2.4 2:1.2\n4 2:-1.2\n"
@@ -111,20 +114,33 @@ async def test_comments_and_blank_lines(tmp_path: Path) -> None:
     assert batch.data[0].toarray().tolist() == [[2], [0]]
 
 
+async def test_numbers_of_every_form(tmp_path: Path) -> None:
+    path = tmp_path / "data.t"
+    path.write_text("+1e+1 0:+1.5e-1 2:-Inf # \u00e9_\n-.5 1:nan 0:1.\n")
+    iterator = io.LibSVMIter(data_libsvm=path, data_shape=3, batch_size=2)
+    batch = await iterator.next()
+    assert batch.label[0].tolist() == [10, -0.5]
+    expected = np.float32([[0.15, 0, -np.inf], [1, np.nan, 0]])
+    np.testing.assert_array_equal(batch.data[0].toarray(), expected)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
         ("0 -2:0.5", "'-2:0.5' is not of the form index:value with an index from 0"),
-        ("0 3:0.5", r"the index 3 is beyond the 3 columns of shape \(3,\)"),
-        ("0 " + "9" * 400 + ":1", ".* is not of the form index:value"),
+        ("0 3:0.5", r"the index '3' is beyond the 3 columns of shape \(3,\)"),
+        ("0 " + "9" * 400 + ":1", r"the index '9{40}\.\.\.' is beyond"),
+        ("0\u00a01:1", "it has characters beyond ASCII"),
         ("0 1", "'' is no number"),
         ("0 1:", "'' is no number"),
         ("0 1:2:3", "'2:3' is no number"),
         ("0 1:1_0", "'1_0' is no number"),
         ("0 \u0661:1", ".* is not of the form index:value"),
+        ("0 1:-1e39", "'-1e39' is no number of dtype float32"),
+        ("1e39", "'1e39' is no number of dtype float32"),
         ("zero 1:1", "'zero' is no number"),
         ("0 qid:3 1:1", "'qid:3' is not of the form"),
-        ("0 1:1 1:2", "an index occurs twice"),
+        ("0 1:1 1:2", "the index 1 occurs twice"),
         ("# nothing else", "'' is no number"),
     ],
 )
@@ -190,3 +206,18 @@ def test_scipy_is_asked_for_by_name(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"pip install 'asyncmod\[sparse\]'"):
         io.LibSVMIter(data_libsvm=data, data_shape=3, batch_size=1)
+
+
+@hypothesis.given(st.text("0123:.-+e_# \t\x00\u0661\u00a0", max_size=12))
+def test_any_line_is_a_row_or_an_error_that_names_it(text: str) -> None:
+    hypothesis.assume(text.strip())
+    file = _SparseFile(Path("some.t"), 3)
+    fault = None
+    try:
+        rows = file._parse([(7, "0 1:1"), (8, text)])
+    except io.DataFileError as error:
+        fault = str(error)
+    if fault is None:
+        assert rows.matrix().shape == (2, 3)
+    else:
+        assert fault.startswith("some.t, line 8: ")
