@@ -24,6 +24,7 @@ from asyncmod.io.fairness import LARGE_COPY
 from asyncmod.keyed_arrays import Array, Key, Pairs, pair_up, row_numbers
 from asyncmod.module.optimizer_setup import check_kvstore
 from asyncmod.optimizer import Optimizer, OptimizerStatesError, Updater, get_updater
+from asyncmod.trio_task import check_trio
 
 Keys = Key | Sequence[Key]
 Values = Any  # an array, a list of arrays, or with several keys a list of those
@@ -54,7 +55,8 @@ def create(name: object = "local") -> KVStore:
 class KVStore:
     """Arrays by key; keys are all strings or all integers.
 
-    Calls are served one after the other, in their order; work on more than 1 MB runs
+    Calls are awaited under Trio and served one after the other, in their order; work
+    on more than 1 MB runs
     in a thread. A call that is cancelled has either done nothing or all it had to do.
     Where `priority` is accepted, it is for MXNet's sake.
     """
@@ -233,8 +235,7 @@ class KVStore:
             beside.write_bytes(updater.get_states(dump_optimizer))
             beside.replace(fname)
 
-        async with self._serving:
-            await trio.to_thread.run_sync(write)
+        await self._serve(write, in_thread=True)
 
     async def load_optimizer_states(self, fname: str | PathLike[str]) -> None:
         """Set the optimizer's counts and states from such a file.
@@ -252,8 +253,7 @@ class KVStore:
             except OptimizerStatesError as error:
                 raise OptimizerStatesError(f"{fspath(fname)}: {error}") from error
 
-        async with self._serving:
-            await trio.to_thread.run_sync(read)
+        await self._serve(read, in_thread=True)
 
     def set_gradient_compression(self, compression_params: Any) -> None:
         """Not here.
@@ -281,8 +281,7 @@ class KVStore:
 
     async def barrier(self) -> None:
         """Wait for all workers: for the calls before this one."""
-        async with self._serving:
-            pass
+        await self._serve(lambda: None)
 
     def _push(self, pairs: Pairs) -> None:
         for name, arrays in pairs:
@@ -300,11 +299,17 @@ class KVStore:
             for array in arrays:
                 np.copyto(array, self._stored[name], casting="same_kind")
 
-    async def _serve(self, work: Callable[[], None], pairs: Pairs) -> None:
-        """Do `work` on these arrays, when it is its turn."""
-        size = sum(array.nbytes for _, arrays in pairs for array in arrays)
+    async def _serve(
+        self,
+        work: Callable[[], None],
+        pairs: Pairs | None = None,
+        in_thread: bool = False,
+    ) -> None:
+        """Do `work`, on these arrays if any, when it is its turn."""
+        check_trio("a KVStore")
+        size = sum(array.nbytes for _, arrays in pairs or () for array in arrays)
         async with self._serving:
-            if size > LARGE_COPY:
+            if in_thread or size > LARGE_COPY:
                 await trio.to_thread.run_sync(work)
             else:
                 work()

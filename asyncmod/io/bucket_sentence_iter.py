@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import trio
 from numpy.typing import DTypeLike
 
 from asyncmod import log, random
 from asyncmod.errors import ArgumentError
 from asyncmod.io.batch import DataBatch, DataDesc
-from asyncmod.io.fairness import Turn
+from asyncmod.io.fairness import LARGE_COPY, Turn
 from asyncmod.io.iterator import DataIter, State
 from asyncmod.io.ndarray_iter import DataError
 from asyncmod.nd import NDArray
@@ -73,6 +74,11 @@ class BucketSentenceIter(DataIter):
         self.invalid_label = invalid_label
         self.dtype = np.dtype(dtype)
         self.layout = layout
+        if np.array(invalid_label).astype(self.dtype) != invalid_label:
+            raise DataError(
+                f"`invalid_label` must be a number of dtype {self.dtype}, not "
+                f"{invalid_label}"
+            )
         lengths = _bucket_lengths(sentences, batch_size, buckets)
         self._buckets = _fill(sentences, lengths, invalid_label, self.dtype)
         self.buckets = [bucket.length for bucket in self._buckets]
@@ -91,7 +97,9 @@ class BucketSentenceIter(DataIter):
         self.provide_data = [self._describe(data_name, self.default_bucket_key)]
         self.provide_label = [self._describe(label_name, self.default_bucket_key)]
         self._seed = random.draw_seed() if seed is None else seed
+        self._many = 8 * len(sentences) > LARGE_COPY
         self._turn = Turn()
+        self._advancing = trio.Lock()
         self._epoch = 0
         self._cursor = 0
         self._order: _Order | None = None
@@ -99,26 +107,14 @@ class BucketSentenceIter(DataIter):
     async def next(self) -> DataBatch:
         """The next batch; StopAsyncIteration at the end. Cancelling loses nothing."""
         await self._turn.checkpoint()
-        if self._cursor == len(self._batches):
+        if self._many:
+            async with self._advancing:
+                batch = await trio.to_thread.run_sync(self._advance)
+        else:
+            batch = self._advance()
+        if batch is None:
             raise StopAsyncIteration
-        if self._order is None:
-            self._order = self._draw_order()
-        number, start = self._batches[self._order.batches[self._cursor]]
-        bucket = self._buckets[number]
-        rows = self._order.rows[number][start : start + self.batch_size]
-        data = bucket.data[rows]
-        label = np.full_like(data, self.invalid_label)
-        label[:, :-1] = data[:, 1:]
-        self._cursor += 1
-        return DataBatch(
-            [self._laid_out(data)],
-            [self._laid_out(label)],
-            pad=0,
-            index=bucket.index[rows],
-            bucket_key=bucket.length,
-            provide_data=[self._describe(self.data_name, bucket.length)],
-            provide_label=[self._describe(self.label_name, bucket.length)],
-        )
+        return batch
 
     async def reset(self) -> None:
         """Begin the next epoch, in a new order."""
@@ -148,6 +144,28 @@ class BucketSentenceIter(DataIter):
             )
         self._seed, self._epoch = state["seed"], state["epoch"]
         self._cursor, self._order = state["cursor"], None
+
+    def _advance(self) -> DataBatch | None:
+        if self._cursor == len(self._batches):
+            return None
+        if self._order is None:
+            self._order = self._draw_order()
+        number, start = self._batches[self._order.batches[self._cursor]]
+        bucket = self._buckets[number]
+        rows = self._order.rows[number][start : start + self.batch_size]
+        data = bucket.data[rows]
+        label = np.full_like(data, self.invalid_label)
+        label[:, :-1] = data[:, 1:]
+        self._cursor += 1
+        return DataBatch(
+            [self._laid_out(data)],
+            [self._laid_out(label)],
+            pad=0,
+            index=bucket.index[rows],
+            bucket_key=bucket.length,
+            provide_data=[self._describe(self.data_name, bucket.length)],
+            provide_label=[self._describe(self.label_name, bucket.length)],
+        )
 
     def _draw_order(self) -> _Order:
         # Keyed by (seed, epoch), so that a position is all a state needs.
@@ -272,6 +290,12 @@ def _fill(
         if numbers:
             data = np.full((len(numbers), length), invalid_label, dtype)
             for row, number in zip(data, numbers, strict=True):
-                row[: len(sentences[number])] = sentences[number]
+                try:
+                    row[: len(sentences[number])] = sentences[number]
+                except (ValueError, TypeError, OverflowError) as error:
+                    raise DataError(
+                        f"sentence {number} must be a list of numbers of dtype "
+                        f"{dtype}: {error}; `encode_sentences` makes them of words"
+                    ) from error
             buckets.append(_Bucket(length, data, np.array(numbers)))
     return buckets

@@ -67,7 +67,7 @@ def as_file(name: str, value: FilePath) -> Path:
     path = Path(value)
     if not path.is_file():
         raise FileNotFoundError(f"`{name}`: there is no file {path}")
-    return path
+    return path.absolute()  # it is read later, perhaps from another folder
 
 
 def as_optional_file(name: str, value: FilePath | None) -> Path | None:

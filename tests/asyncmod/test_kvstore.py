@@ -328,6 +328,11 @@ async def test_calls_are_served_in_their_order(monkeypatch: pytest.MonkeyPatch) 
     assert seen == [0, 1, 2, 3, 4]
 
 
+def test_outside_trio() -> None:
+    with pytest.raises(errors.ScopeError, match="a KVStore runs under Trio"):
+        mx.kvstore.create().init("a", ones()).send(None)
+
+
 async def test_large_work_leaves_the_trio_thread() -> None:
     store = mx.kvstore.create()
     big = np.ones(1 << 20, np.float32)

@@ -10,6 +10,7 @@ import structlog
 
 import asyncmod as mx
 from asyncmod import errors, io
+from asyncmod.io import bucket_sentence_iter
 from asyncmod.testing import check_iterator
 
 GENERATOR = np.random.default_rng(0)
@@ -97,11 +98,23 @@ def test_buckets_of_their_own() -> None:
         ({"batch_size": 50}, r"no bucket of \[3, 5, 6\] holds 50 sentences"),
         ({"batch_size": 50, "buckets": None}, "no bucket of"),
         ({"seed": -1}, "`seed` must be"),
+        ({"dtype": "uint8"}, "`invalid_label` must be a number of dtype uint8, not -1"),
     ],
 )
 def test_arguments_that_cannot_be(options: dict[str, Any], message: str) -> None:
     with pytest.raises(io.DataError, match=message):
         make(**options)
+
+
+@pytest.mark.parametrize("sentence", [["a", "b"], [1, [2]], [1, 2**70], [1, None]])
+def test_sentences_are_numbers(sentence: Any) -> None:
+    with pytest.raises(io.DataError, match="sentence 1 must be a list of numbers"):
+        io.BucketSentenceIter([[1, 2], sentence], 1, dtype="int32")
+
+
+async def test_contract_where_orders_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bucket_sentence_iter, "LARGE_COPY", 0)
+    await check_iterator(make)
 
 
 def test_a_state_of_other_sentences() -> None:
