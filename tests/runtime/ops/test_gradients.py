@@ -294,6 +294,26 @@ ROWS = [
     Row("slice", ((5, 4),), {"begin": "(4, 1)", "end": "(0, None)", "step": "(-2, 1)"}),
     Row("slice_axis", attributes={"axis": "-1", "begin": "1", "end": "None"}),
     Row("Cast", attributes={"dtype": "float64"}),
+    *(
+        Row(
+            "RNN",
+            ((3, 2, 4), (count,), *[(4, 2, 3)] * states),
+            {
+                "state_size": "3",
+                "num_layers": "2",
+                "mode": mode,
+                "bidirectional": "True",
+                "p": "0.3",
+                "state_outputs": "True",
+            },
+        )
+        for mode, count, states in (
+            ("rnn_relu", 120, 1),
+            ("rnn_tanh", 120, 1),
+            ("lstm", 480, 2),
+            ("gru", 360, 1),
+        )
+    ),
     Row("make_loss", loss=lambda y: float(y.sum())),
 ]
 
