@@ -10,11 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 import trio
+import trio.testing
 
 import asyncmod as mx
 from asyncmod.io import DataBatch, DataDesc
 from tests.asyncmod.module.nets import CLASSES, Array, same
-from tests.harness.cancellation import PLACES, GatePlace, cancel_at_every_step
+from tests.harness.cancellation import (
+    PLACES,
+    GatePlace,
+    cancel_at_every_step,
+    held_threads,
+)
 
 ROWS, FEATURES = 4, 3
 SETTINGS = {"learning_rate": 0.5, "momentum": 0.9}
@@ -518,6 +524,41 @@ async def test_withdrawn_steps_are_not_counted_in_any_bucket(place: GatePlace) -
         assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 3
 
 
+async def test_a_withdrawn_step_leaves_the_counts_of_later_ones_right(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The later step is one of another bucket, and was counted already."""
+    monkeypatch.setenv("ASYNCMOD_INLINE", "0")
+    learnt = []
+    async with mx.open_runtime() as runtime:
+        module = mx.BucketingModule(gated, "full", context=[mx.cpu(0)])
+        await module.bind(*shapes(6))
+        await module.init_params()
+        for withdrawn in (False, True):
+            await module.set_params(gated_values(), {})
+            await module.init_optimizer(optimizer="adam", force_init=True)
+            await module.step(batch(2, 0, "plain"))
+            with held_threads(runtime, "queued"):
+                async with trio.open_nursery() as nursery:
+                    scope = trio.CancelScope()
+                    if withdrawn:
+                        first = batch(2, 1, "plain")
+                        nursery.start_soon(_step_in, scope, module, first)
+                        await trio.testing.wait_all_tasks_blocked()
+                    nursery.start_soon(module.step, batch(2, 2, "full"))
+                    await trio.testing.wait_all_tasks_blocked()
+                    scope.cancel()
+            learnt.append((await module.get_params())[0])
+    assert same(*learnt)
+
+
+async def _step_in(
+    scope: trio.CancelScope, module: mx.BucketingModule, given: DataBatch
+) -> None:
+    with scope:
+        await module.step(given)
+
+
 # How many buckets
 
 
@@ -564,6 +605,7 @@ async def test_fit_over_more_buckets_than_are_kept() -> None:
             history = await module.fit(source, num_epoch=3, eval_metric=["acc", "ce"])
             results.append((await module.get_params())[0])
             assert history.epochs[0]["batches"] == len(lengths)
+            assert module.current_bucket_key == lengths[-1]
             assert len(module.bucket_report()) <= limit
     assert same(*results)
     assert not same(results[0], expected)
@@ -597,6 +639,35 @@ async def test_fit_counts_each_batch_by_its_own_bucket(in_flight: int) -> None:
         await plain.fit(source, num_epoch=2)
         expected, _ = await plain.get_params()
     assert same(learnt, expected)
+
+
+def more_outputs(key: int) -> Any:
+    """The longer the bucket, the more it puts out."""
+    symbol = net()
+    inside = symbol.get_internals()
+    names = ["fc1_output", "fc2_output"][: key // 2 - 1]
+    outputs = [mx.sym.BlockGrad(inside[name]) for name in names]
+    return mx.sym.Group([symbol, *outputs]), ["data"], ["softmax_label"]
+
+
+async def test_metrics_see_the_outputs_of_the_batchs_own_bucket() -> None:
+    source = Source([batch(length) for length in (2, 4, 6)])
+    metric = mx.metric.Accuracy(
+        output_names=["softmax_output"], label_names=["softmax_label"]
+    )
+    async with mx.BucketingModule(more_outputs, 4) as module:
+        await module.bind(*shapes(4))
+        await module.init_params(arg_params=first_values())
+        scored = await module.score(source, metric)
+        assert metric.num_inst == ROWS * 12
+        with pytest.raises(AssertionError, match="num of outputs is not the same"):
+            await module.predict(source)
+        source.reset()
+        await module.fit(source, num_epoch=1, eval_metric=metric)
+        assert metric.num_inst == ROWS * 12
+    async with mx.Module(net()) as plain:
+        await ready(plain)
+        assert await plain.score(source, "acc") == scored
 
 
 async def test_score_and_predict() -> None:

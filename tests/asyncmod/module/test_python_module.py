@@ -97,6 +97,9 @@ async def test_what_it_was_given_may_be_reused() -> None:
     assert same(gradient, expected)
     gradient.fill(7)
     assert same(await module.get_input_grads(), [expected])
+    await module.forward(given)
+    with pytest.raises(AssertionError, match=r"backward\(\)"):
+        await module.get_input_grads()
 
 
 async def test_predict_does_not_disturb_a_pair() -> None:

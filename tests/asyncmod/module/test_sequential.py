@@ -282,6 +282,41 @@ async def test_labels_go_to_those_that_take_them() -> None:
         assert metric.num_inst == 24
 
 
+class Spy(mx.PythonModule):
+    """Passes its data on and remembers what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__(["data"], ["softmax_label"], ["out"])
+        self.given: list[Any] = []
+
+    def _compute_output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
+        return [("out", self._data_shapes[0].shape)]
+
+    async def forward(self, data_batch: Any, is_train: bool | None = None) -> None:
+        self.given.append(data_batch)
+
+    async def get_outputs(self, merge_multi_context: bool = True) -> list[Any]:
+        return list(self.given[-1].data)
+
+
+async def test_labels_are_kept_from_those_that_do_not_take_them() -> None:
+    first, second = Spy(), Spy()
+    async with mx.SequentialModule() as sequence:
+        sequence.add(first).add(second, take_labels=True, auto_wiring=True)
+        await sequence.bind(*SHAPES)
+        await sequence.init_params()
+        given = batch()
+        given.pad, given.bucket_key = 2, "key"
+        await sequence.forward(given)
+        assert first.label_shapes == []
+        assert second.label_shapes == SHAPES[1]
+        assert not first.given[0].label
+        assert same(second.given[0].label, given.label)
+        for seen in (first.given[0], second.given[0]):
+            assert same(seen.data, given.data)
+            assert (seen.pad, seen.bucket_key) == (2, "key")
+
+
 @pytest.mark.parametrize("in_flight", [1, 2])
 async def test_fit_score_and_predict(in_flight: int) -> None:
     source = NDArrayIter(*rows(20), batch_size=8)
@@ -452,7 +487,9 @@ async def test_a_cancelled_bind_leaves_the_sequence_unbound(place: GatePlace) ->
         async def check(finished: bool) -> None:
             if finished:
                 assert sequence.data_shapes == [("data", (4, FEATURES))]
-            elif not sequence.binded:
+            elif sequence.binded:
+                assert sequence.data_shapes == SHAPES[0], "cancelled before it began"
+            else:
                 with pytest.raises(AssertionError, match="bound"):
                     await sequence.forward(batch())
             await sequence.bind(*SHAPES, force_rebind=True)
