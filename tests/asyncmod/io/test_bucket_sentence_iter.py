@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -115,6 +116,21 @@ def test_sentences_are_numbers(sentence: Any) -> None:
 async def test_contract_where_orders_are_large(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bucket_sentence_iter, "LARGE_COPY", 0)
     await check_iterator(make)
+    places = []
+    draw = io.BucketSentenceIter._draw_order
+
+    def draw_order(self: Any) -> Any:
+        places.append(threading.current_thread() is threading.main_thread())
+        return draw(self)
+
+    monkeypatch.setattr(io.BucketSentenceIter, "_draw_order", draw_order)
+    await make().next()
+    assert places == [False]
+
+
+def test_empty_sentences_go_to_the_smallest_bucket() -> None:
+    iterator = io.BucketSentenceIter([[], [], [1, 2], [3, 4]], 2, seed=0)
+    assert iterator.buckets == [2]
 
 
 def test_a_state_of_other_sentences() -> None:

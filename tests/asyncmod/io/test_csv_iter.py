@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +52,31 @@ async def test_contract(data: Path, tmp_path: Path, round_batch: bool) -> None:
 async def test_contract_where_batches_are_made_in_threads(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def make() -> io.CSVIter:
+        return io.CSVIter(data_csv=data, data_shape=(2,), batch_size=4)
+
+    places = []
+    rows_of = table_reader.TableReader._advance
+
+    def advance(self: Any, table: Any) -> Any:
+        places.append(threading.current_thread() is threading.main_thread())
+        return rows_of(self, table)
+
+    monkeypatch.setattr(table_reader.TableReader, "_advance", advance)
+    await make().next()
+    assert places == [True]
     monkeypatch.setattr(table_reader, "LARGE_COPY", 0)
-    await check_iterator(
-        lambda: io.CSVIter(data_csv=data, data_shape=(2,), batch_size=4)
-    )
+    await check_iterator(make)
+    assert not any(places[1:])
+
+
+async def test_files_are_read_once(data: Path) -> None:
+    iterator = io.CSVIter(data_csv=data, data_shape=(2,), batch_size=5)
+    await iterator.next()
+    await trio.Path(data).unlink()
+    await iterator.next()
+    await iterator.reset()
+    assert await first_columns(iterator) == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9]]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +172,7 @@ async def test_blank_lines_line_ends_and_signatures(tmp_path: Path) -> None:
         ("# 1,2\n", r"line 1, column 1: '# 1' is no number"),
         ("9" * 50 + "x,1\n", r"column 1: '9{40}\.\.\.' is no number"),
         ("\xff,1\n", r"column 1: .* is no number"),
-        ("1,2\n0\r,0\n", "line 2: it cannot be read as a row of numbers"),
+        ("1,2\n0\r,0\n3,4\n", "line 2: it cannot be read as a row of numbers"),
         ("inf,2\n-INF,-1e39", "line 2, column 2: '-1e39' is beyond dtype float32"),
         ("", "has no rows"),
         ("\n\n", "has no rows"),

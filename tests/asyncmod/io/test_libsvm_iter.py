@@ -131,6 +131,7 @@ async def test_numbers_of_every_form(tmp_path: Path) -> None:
         ("0 3:0.5", r"the index '3' is beyond the 3 columns of shape \(3,\)"),
         ("0 " + "9" * 400 + ":1", r"the index '9{40}\.\.\.' is beyond"),
         ("0\u00a01:1", "it has characters beyond ASCII"),
+        ("0 " + "9" * 5000 + ":1", r"the index '9{40}\.\.\.' is beyond"),
         ("0 1", "'' is no number"),
         ("0 1:", "'' is no number"),
         ("0 1:2:3", "'2:3' is no number"),
