@@ -1,5 +1,67 @@
-"""Recurrent nets: the data that they are trained on."""
+"""mx.rnn: recurrent nets as graphs, cell by cell, and the data they are trained on.
 
-from asyncmod.io.bucket_sentence_iter import BucketSentenceIter, encode_sentences
+Next: `asyncmod.rnn.base`.
+"""
 
-__all__ = ["BucketSentenceIter", "encode_sentences"]
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from asyncmod.io.bucket_sentence_iter import BucketSentenceIter, encode_sentences
+    from asyncmod.rnn.base import BaseRNNCell
+    from asyncmod.rnn.cells import GRUCell, LSTMCell, RNNCell
+    from asyncmod.rnn.combined_cells import BidirectionalCell, SequentialRNNCell
+    from asyncmod.rnn.modifier_cells import (
+        DropoutCell,
+        ModifierCell,
+        ResidualCell,
+        ZoneoutCell,
+    )
+    from asyncmod.rnn.parameters import RNNParams
+
+__all__ = [
+    "BaseRNNCell",
+    "BidirectionalCell",
+    "BucketSentenceIter",
+    "DropoutCell",
+    "GRUCell",
+    "LSTMCell",
+    "ModifierCell",
+    "RNNCell",
+    "RNNParams",
+    "ResidualCell",
+    "SequentialRNNCell",
+    "ZoneoutCell",
+    "encode_sentences",
+]
+
+_HOMES = {
+    "BaseRNNCell": "rnn.base",
+    "BidirectionalCell": "rnn.combined_cells",
+    "BucketSentenceIter": "io.bucket_sentence_iter",
+    "DropoutCell": "rnn.modifier_cells",
+    "GRUCell": "rnn.cells",
+    "LSTMCell": "rnn.cells",
+    "ModifierCell": "rnn.modifier_cells",
+    "RNNCell": "rnn.cells",
+    "RNNParams": "rnn.parameters",
+    "ResidualCell": "rnn.modifier_cells",
+    "SequentialRNNCell": "rnn.combined_cells",
+    "ZoneoutCell": "rnn.modifier_cells",
+    "encode_sentences": "io.bucket_sentence_iter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a cell or an iterator when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"asyncmod.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

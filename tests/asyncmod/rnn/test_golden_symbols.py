@@ -1,0 +1,58 @@
+"""Nets built from cells are the ones that MXNet 1.9.1 built, byte for byte."""
+
+from __future__ import annotations
+
+import asyncmod as mx
+from asyncmod.rnn import GRUCell, LSTMCell, RNNCell, SequentialRNNCell
+from asyncmod.symbol import NameManager, Symbol
+from tests.golden.arrays import HERE
+
+
+def language_model(
+    cell: SequentialRNNCell,
+    length: int,
+    words: int,
+    embed: int,
+    hidden: int,
+    **loss: object,
+) -> Symbol:
+    """Embedding, cells, a dense layer and a softmax over the words of each step."""
+    sym = mx.sym
+    data, label = sym.Variable("data"), sym.Variable("softmax_label")
+    inputs = sym.Embedding(data, input_dim=words, output_dim=embed, name="embed")
+    outputs, _ = cell.unroll(length, inputs=inputs, merge_outputs=True)
+    pred = sym.Reshape(outputs, shape=(-1, hidden))
+    pred = sym.FullyConnected(pred, num_hidden=words, name="pred")
+    label = sym.Reshape(label, shape=(-1,))
+    return sym.SoftmaxOutput(pred, label, name="softmax", **loss)
+
+
+def recorded(name: str) -> str:
+    return (HERE / "nets" / f"{name}-symbol.json").read_text("utf-8")
+
+
+def test_lstm_language_model() -> None:
+    with NameManager():
+        cell = SequentialRNNCell()
+        for layer in range(2):
+            cell.add(LSTMCell(10, prefix=f"lstm_l{layer}_"))
+        net = language_model(cell, length=6, words=20, embed=8, hidden=10)
+    assert net.tojson() == recorded("lstm_lm")
+
+
+def test_gru_and_rnn_language_model() -> None:
+    with NameManager():
+        cell = SequentialRNNCell()
+        cell.add(GRUCell(7, prefix="gru_"))
+        cell.add(RNNCell(5, activation="relu", prefix="rnn_"))
+        net = language_model(
+            cell,
+            length=5,
+            words=12,
+            embed=6,
+            hidden=5,
+            use_ignore=True,
+            ignore_label=0,
+            normalization="valid",
+        )
+    assert net.tojson() == recorded("gru_rnn_lm")
