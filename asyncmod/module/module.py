@@ -259,6 +259,7 @@ class Module(ScopedModule):
             executors = await Executors.create(template, runtime, data, labels, shared)
             optimization = self._optimization
             try:
+                self._scope.check_open("bind")  # it may have been closed meanwhile
                 if shared is None and self.params_initialized:
                     optimization = await self._carry_over(executors)
             except BaseException:

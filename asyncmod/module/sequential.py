@@ -54,7 +54,8 @@ class SequentialModule(ScopedModule):
     children are not entered separately, and are closed with it. Several children may
     hold parameters, on different devices; their names must differ.
 
-    Every call runs the children one after another. A cancelled `update` or `step` has
+    Every call runs the children one after another, and calls run one after another, in
+    the order in which they were made. A cancelled `update` or `step` has
     updated all children or none; if the update of one child fails, those before it
     have been updated.
 
@@ -69,7 +70,7 @@ class SequentialModule(ScopedModule):
         super().__init__(logger)
         self._children: list[Child] = []
         self._label_shapes: list[DataDesc] = []
-        self._changing = trio.Lock()
+        self._running = trio.Lock()
 
     def add(self, module: BaseModule, **meta: Any) -> Self:
         """Append a module; the sequence must be bound and initialized after it.
@@ -187,7 +188,7 @@ class SequentialModule(ScopedModule):
                 "Attempting to bind an empty SequentialModule: add modules first"
             )
         self._scope.runtime("bind")
-        async with self._changing:
+        async with self._running:
             if self.binded and not arguments.get("force_rebind"):
                 self.logger.warning("Already bound, ignoring bind()")
                 return
@@ -339,7 +340,7 @@ class SequentialModule(ScopedModule):
             known = dict.fromkeys(name for part in names for name in part)
             parameters.check_extra(arg_params, known)
             parameters.check_extra(aux_params, known)
-        async with self._changing:
+        async with self._running:
             before = [
                 await child.module.get_params()
                 if child.module.params_initialized
@@ -381,10 +382,11 @@ class SequentialModule(ScopedModule):
         self._need_params("get_params")
         arguments: Parameters = {}
         auxiliaries: Parameters = {}
-        for child in self._children:
-            own_arguments, own_auxiliaries = await child.module.get_params()
-            arguments.update(own_arguments)
-            auxiliaries.update(own_auxiliaries)
+        async with self._running:
+            for child in self._children:
+                own_arguments, own_auxiliaries = await child.module.get_params()
+                arguments.update(own_arguments)
+                auxiliaries.update(own_auxiliaries)
         return arguments, auxiliaries
 
     async def init_optimizer(
@@ -400,7 +402,7 @@ class SequentialModule(ScopedModule):
         counts and with the parameter names of the first module, as in MXNet.
         """
         self._need_params("init_optimizer")
-        async with self._changing:
+        async with self._running:
             if self.optimizer_initialized and not force_init:
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
@@ -416,6 +418,10 @@ class SequentialModule(ScopedModule):
         """Run the modules one after another on a batch; see Module.forward."""
         self._need_params("forward")
         training = self.for_training if is_train is None else is_train
+        async with self._running:
+            await self._forward(data_batch, training)
+
+    async def _forward(self, data_batch: Any, training: bool) -> None:
         batch = data_batch
         for position, child in enumerate(self._children):
             if position > 0:
@@ -430,7 +436,8 @@ class SequentialModule(ScopedModule):
         modules whose backward has run, and `update` must not follow.
         """
         self._need_params("backward")
-        await self._backward(out_grads, shield=False)
+        async with self._running:
+            await self._backward(out_grads, shield=False)
 
     async def _backward(self, out_grads: Any, shield: bool) -> None:
         for position in reversed(range(len(self._children))):
@@ -449,6 +456,10 @@ class SequentialModule(ScopedModule):
             ModuleStateError: there is no optimizer.
         """
         self._need_optimizer("update")
+        async with self._running:
+            await self._update()
+
+    async def _update(self) -> None:
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             for child in self._children:
@@ -461,15 +472,20 @@ class SequentialModule(ScopedModule):
         gradient functions of Python modules are cut short.
         """
         self._need_optimizer("step")
-        await self.forward(data_batch, True)
+        async with self._running:
+            await self._step(data_batch)
+
+    async def _step(self, data_batch: Any) -> None:
+        await self._forward(data_batch, True)
         await self._backward(None, shield=True)
-        await self.update()
+        await self._update()
 
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
         self._need_bound("zero_grad")
-        for child in self._children:
-            await child.module.zero_grad()
+        async with self._running:
+            for child in self._children:
+                await child.module.zero_grad()
 
     # Results
 
@@ -512,21 +528,24 @@ class SequentialModule(ScopedModule):
     # For the loops
 
     async def _dispatch_step(self, batch: Any) -> Step:
-        await self.step(batch)
-        outputs = {
-            position: await child.module.get_outputs()
-            for position, child in enumerate(self._children)
-            if child.take_labels or child is self._children[-1]
-        }
+        self._need_optimizer("fit")
+        async with self._running:
+            await self._step(batch)
+            outputs = {
+                position: await child.module.get_outputs()
+                for position, child in enumerate(self._children)
+                if child.take_labels or child is self._children[-1]
+            }
         return ChainStep.of(outputs)
 
     async def _dispatch_predict(self, batch: Any) -> Step:
         """In buffers of their own where the modules have them."""
         fed, outputs = batch, {}
-        for position, child in enumerate(self._children):
-            step = await child.module._dispatch_predict(_for(child, fed))
-            outputs[position] = await step.outputs()
-            fed = _next_batch(outputs[position], batch)
+        async with self._running:
+            for position, child in enumerate(self._children):
+                step = await child.module._dispatch_predict(_for(child, fed))
+                outputs[position] = await step.outputs()
+                fed = _next_batch(outputs[position], batch)
         return ChainStep.of(outputs)
 
     async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:

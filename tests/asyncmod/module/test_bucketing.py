@@ -786,6 +786,25 @@ async def test_many_tasks_over_few_buckets() -> None:
         assert len(module.bucket_report()) <= 3 + 3
 
 
+async def test_closing_while_a_bucket_is_compiled() -> None:
+    async with mx.open_runtime() as runtime:
+        module = mx.BucketingModule(sym_gen, 6)
+        await ready(module)
+        memory = module._default._bound("test").first.group._memory
+
+        async def switch() -> None:
+            with pytest.raises(RuntimeError, match="closed"):
+                await module.switch_bucket(2, *shapes(2))
+
+        with held_threads(runtime, "queued") as gate:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(switch)
+                while not gate._waiting:  # the compilation has been asked for
+                    await trio.lowlevel.checkpoint()
+                nursery.start_soon(module.aclose)
+        assert memory.users == 0
+
+
 async def state_of(module: mx.BucketingModule) -> dict[str, Array]:
     """Parameters and momentum."""
     arguments, _ = await module.get_params()

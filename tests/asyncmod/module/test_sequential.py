@@ -397,7 +397,44 @@ async def test_a_bucketing_module_may_stand_in_it() -> None:
         close((await sequence.get_params())[0], (await whole(1))[0])
 
 
-# Cancellation
+# Tasks and cancellation
+
+
+class Slow(mx.Module):
+    """Lets others run before it predicts."""
+
+    async def _dispatch_predict(self, batch: Any) -> Any:
+        for _ in range(50):
+            await trio.lowlevel.checkpoint()
+        return await super()._dispatch_predict(batch)
+
+
+async def test_steps_and_predictions_of_several_tasks_do_not_mix() -> None:
+    sequence = mx.SequentialModule().add(mx.Module(lower(), label_names=None))
+    async with sequence.add(Slow(upper()), take_labels=True, auto_wiring=True):
+        await prepared(sequence)
+        predictions = []
+        for _ in range(6):
+            predictions.append(await sequence.predict(batch(8, 5)))
+            await sequence.step(batch())
+        expected, _ = await sequence.get_params()
+        predictions.append(await sequence.predict(batch(8, 5)))
+        await sequence.set_params(values(mlp()), {})
+        await sequence.init_optimizer(optimizer_params=SETTINGS, force_init=True)
+
+        async def train() -> None:
+            for _ in range(3):
+                await sequence.step(batch())
+
+        async def ask() -> None:
+            for _ in range(6):
+                got = await sequence.predict(batch(8, 5))
+                assert sum(same(got, other) for other in predictions) == 1
+
+        async with trio.open_nursery() as nursery:
+            for call in (train, train, ask, ask):
+                nursery.start_soon(call)
+        assert same((await sequence.get_params())[0], expected)
 
 
 async def state_of(sequence: mx.SequentialModule) -> dict[str, Array]:
