@@ -89,8 +89,6 @@ def _total_outputs(node: Node) -> int:
     name = node.operator.name
     if name == "Pooling" and node.attributes.pool_type == "max":
         return declared + 1
-    if name == "LeakyReLU" and node.attributes.act_type == "rrelu":
-        return declared + 1
     return declared + _WORKSPACES.get(name, 0)
 
 

@@ -19,7 +19,11 @@ from runtime.ops import (
     identity,
     indexing,
     layer_norm,
+    leaky_relu,
+    lookup,
     loss_heads,
+    normalization,
+    piecewise,
     pooling,
     products,
     reduce,
@@ -28,6 +32,7 @@ from runtime.ops import (
     slice,
     softmax,
     softmax_output,
+    special,
 )
 
 __all__ = [
@@ -46,7 +51,11 @@ __all__ = [
     "identity",
     "indexing",
     "layer_norm",
+    "leaky_relu",
+    "lookup",
     "loss_heads",
+    "normalization",
+    "piecewise",
     "pooling",
     "products",
     "reduce",
@@ -55,4 +64,5 @@ __all__ = [
     "slice",
     "softmax",
     "softmax_output",
+    "special",
 ]
