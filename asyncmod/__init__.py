@@ -33,12 +33,14 @@ if TYPE_CHECKING:
         rnn,
         symbol,
         testing,
+        visualization,
     )
     from asyncmod import initializer as init
     from asyncmod import kvstore as kv
     from asyncmod import module as mod
     from asyncmod import optimizer as opt
     from asyncmod import symbol as sym
+    from asyncmod import visualization as viz
     from asyncmod.context import Context, cpu, gpu, reference
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
@@ -99,6 +101,8 @@ __all__ = [
     "sym",
     "symbol",
     "testing",
+    "visualization",
+    "viz",
 ]
 
 _ALIASES = {
@@ -108,6 +112,7 @@ _ALIASES = {
     "name": "symbol.names",
     "opt": "optimizer",
     "sym": "symbol",
+    "viz": "visualization",
 }
 _HOMES = {
     "AttrScope": "symbol",
