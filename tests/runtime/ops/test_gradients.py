@@ -332,6 +332,38 @@ ROWS = [
     Row("GroupNorm", ((2, 4, 3), (2,), (2,)), {"num_groups": "2"}),
     Row("LRN", ((2, 6, 2, 2),), {"nsize": "5", "alpha": "2", "knorm": "1"}),
     Row("LRN", ((2, 2, 2, 2),), {"nsize": "5", "alpha": "2", "knorm": "1"}),
+    *(
+        Row(name, ((2, 3, 4),), {"axis": axis, "is_ascend": ascending, **more})
+        for name, more in (
+            ("sort", {}),
+            ("topk", {"ret_typ": "value", "k": "2"}),
+            ("topk", {"ret_typ": "both", "k": "2"}),
+        )
+        for axis, ascending in (("1", "True"), ("-1", "False"), ("None", "True"))
+    ),
+    Row("topk", attributes={"ret_typ": "mask", "k": "2"}),
+    *(
+        Row(
+            name,
+            ((3, 2, 4),),
+            {"use_sequence_length": "True"},
+            fixed={"sequence_length": np.array([1.0, 3.0])},
+        )
+        for name in ("SequenceMask", "SequenceLast", "SequenceReverse")
+    ),
+    *(
+        Row(
+            name,
+            ((2, 3, 4),),
+            {"use_sequence_length": "True", "axis": "1"},
+            fixed={"sequence_length": np.array([1.0, 3.0])},
+        )
+        for name in ("SequenceMask", "SequenceLast")
+    ),
+    Row("where", ((3, 4), (3, 4)), fixed={"condition": np.array([0.0, 2.0, 0.0])}),
+    Row("where", ((3, 4), (3, 4)), fixed={"condition": np.eye(3, 4)}),
+    Row("add_n", ((2, 3), (2, 3), (2, 3)), {"num_args": "3"}),
+    Row("stack", ((2, 3), (2, 3), (2, 3)), {"num_args": "3", "axis": "-1"}),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
