@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -300,6 +301,19 @@ async def test_switch_prepare_and_predict_leave_a_pair_alone() -> None:
         await module.backward()
         await module.update()
         assert same((await module.get_params())[0], expected)
+
+
+async def test_symbols_of_later_buckets_are_made_off_the_loop() -> None:
+    where = []
+
+    def note(key: Any) -> Any:
+        where.append((key, threading.current_thread() is threading.main_thread()))
+        return sym_gen(key)
+
+    async with mx.BucketingModule(note, 6) as module:
+        await ready(module)
+        await module.step(batch(2))
+    assert where == [(6, True), (2, False)]
 
 
 async def test_switch_bucket_makes_the_bucket_current() -> None:
@@ -882,3 +896,93 @@ async def test_cancelled_training_stands_at_a_step_boundary(
 
         await start()
         assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 3
+
+
+READERS = {
+    "score": lambda module: module.score(Source([batch(2), batch(4)]), "acc"),
+    "predict": lambda module: module.predict(Source([batch(2), batch(4)])),
+    "prepare": lambda module: module.prepare(batch(2)),
+    "get_params": lambda module: module.get_params(),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("where", ["cpu", "references"])
+@pytest.mark.parametrize("name", READERS)
+async def test_cancelled_reading_disturbs_nothing(
+    name: str, where: str, place: GatePlace
+) -> None:
+    expected, _ = await trained_without_buckets(WHERE[where], keys=[6])
+    async with mx.open_runtime() as runtime:
+        module = mx.BucketingModule(sym_gen, 6, context=WHERE[where])
+        await ready(module)
+        await module.forward(batch(6))
+        [before] = await module.get_outputs()
+
+        async def call() -> None:
+            await READERS[name](module)
+
+        async def check(finished: bool) -> None:
+            assert module.current_bucket_key == 6
+            assert same(await module.get_outputs(), [before])
+            # The next time the buckets are compiled anew.
+            await module._buckets.clear()
+
+        assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 0
+        await module.backward()
+        await module.update()
+        assert same((await module.get_params())[0], expected)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_a_cancelled_init_optimizer_leaves_one_optimizer_for_all(
+    place: GatePlace,
+) -> None:
+    async with mx.open_runtime() as runtime:
+        module = mx.BucketingModule(sym_gen, 6, context=[mx.cpu(0)])
+        await ready(module)
+        await module.step(batch(2))
+
+        async def call() -> None:
+            await module.init_optimizer(force_init=True)
+
+        async def check(finished: bool) -> None:
+            optimizers = {id(bucket.module.optimizer) for bucket in module._buckets}
+            assert optimizers == {id(module.optimizer)}
+            await module.step(batch(2))
+            await module.step(batch(6))
+
+        assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 1
+
+
+CALLS = {
+    "forward": lambda module: module.forward(batch(2)),
+    "step": lambda module: module.step(batch(2)),
+    "_dispatch_step": lambda module: module.fit(Source([batch(2)]), num_epoch=1),
+    "_dispatch_predict": lambda module: module.predict(batch(2)),
+    "prepare": lambda module: module.prepare(batch(2)),
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+async def test_a_bucket_that_is_being_called_is_not_freed(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other tasks ask for other buckets in the middle of the call."""
+    original = getattr(mx.Module, name)
+    asked: list[int] = []
+
+    async def crowded(self: mx.Module, *arguments: Any, **options: Any) -> Any:
+        for length in () if asked else (3, 4, 5):
+            asked.append(length)
+            await module.prepare(batch(length))
+        keys = [bucket.key for bucket in module.bucket_report()]
+        assert 2 in keys or asked[-1] != 5
+        return await original(self, *arguments, **options)
+
+    async with mx.BucketingModule(sym_gen, 6, max_buckets=3) as module:
+        await ready(module)
+        monkeypatch.setattr(mx.Module, name, crowded)
+        await CALLS[name](module)
+        assert asked == [3, 4, 5]
+        await module.step(batch(2))

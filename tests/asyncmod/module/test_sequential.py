@@ -555,3 +555,32 @@ async def test_a_gradient_function_that_hangs_can_be_cancelled() -> None:
             await trio.testing.wait_all_tasks_blocked(0.01)
             nursery.cancel_scope.cancel()
         assert same(await sequence.get_params(), before)
+
+
+READERS = {
+    "score": lambda sequence: sequence.score(NDArrayIter(*rows(20), 8), "acc"),
+    "predict": lambda sequence: sequence.predict(NDArrayIter(*rows(20), 8)),
+    "get_params": lambda sequence: sequence.get_params(),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", READERS)
+async def test_cancelled_reading_disturbs_nothing(name: str, place: GatePlace) -> None:
+    expected, _ = await whole(1)
+    async with mx.open_runtime() as runtime:
+        sequence = await prepared(chain("two devices"))
+        await sequence.forward(batch())
+        [before] = await sequence.get_outputs()
+
+        async def call() -> None:
+            await READERS[name](sequence)
+
+        async def check(finished: bool) -> None:
+            assert same(await sequence.get_outputs(), [before])
+            assert not sequence._running.locked()
+
+        assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 1
+        await sequence.backward()
+        await sequence.update()
+        close((await sequence.get_params())[0], expected)
