@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -11,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncmod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
-from asyncmod.optimizer import Optimizer, create
+from asyncmod.optimizer import Optimizer, OptimizerError, create
 from runtime.executor.group import Updater
 
 LOCAL_STORES = (
@@ -87,7 +89,8 @@ def make_optimizer(
     `optimizer_params` has one; an object keeps its own, with a warning if it differs.
 
     Raises:
-        ArgumentTypeError: `optimizer` is neither a name nor an Optimizer.
+        ArgumentTypeError: `optimizer` is neither a name nor an Optimizer, or
+            `optimizer_params` has a name that it does not take.
         ArgumentError: `optimizer_params` is not a dict or pairs, or holds a NaN.
         OptimizerError: an unknown name, or a setting that cannot be.
     """
@@ -95,6 +98,7 @@ def make_optimizer(
     if isinstance(optimizer, str):
         settings = _settings(optimizer_params)
         settings.setdefault("rescale_grad", rescale)
+        _check_keywords(optimizer, settings)
         return create(optimizer, sym=symbol, param_idx2name=idx2name, **settings)
     if not isinstance(optimizer, Optimizer):
         raise ArgumentTypeError(
@@ -111,6 +115,28 @@ def make_optimizer(
     if not optimizer.idx2name:
         optimizer.idx2name = dict(idx2name.items())
     return optimizer
+
+
+def _check_keywords(optimizer: str, settings: Mapping[str, Any]) -> None:
+    """Refuse settings that the optimizer does not take, and say what it takes."""
+    klass = Optimizer.opt_registry.get(optimizer.lower())
+    if klass is None:
+        return  # `create` says so
+    known: set[str] = set()
+    for base in klass.__mro__[:-1]:
+        parameters = inspect.signature(base.__init__).parameters.values()
+        known.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
+        if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+            break
+    known -= {"self"}
+    for name in settings:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean `{close[0]}`?" if close else "."
+            raise ArgumentTypeError(
+                f"`optimizer_params` has `{name}`, which {optimizer!r} does not take"
+                f"{hint} It takes {', '.join(sorted(known))}"
+            )
 
 
 def _settings(optimizer_params: Any) -> dict[str, Any]:
@@ -175,10 +201,28 @@ class RuleNumbers:
     def __init__(self, optimizer: Optimizer, rows: tuple[int, ...]) -> None:
         self._optimizer = optimizer
         self._rows = rows
+        self._checked: NDArray[np.float64] | None = None
 
     def __call__(self) -> NDArray[np.float64]:
-        """Count a step of every parameter and return float64 [parameters, numbers]."""
-        return self._optimizer.hyper_rows(self._rows)
+        """Count a step of every parameter and return float64 [parameters, numbers].
+
+        Raises:
+            OptimizerError: one of the numbers is NaN; the step does not count.
+        """
+        table = self._optimizer.hyper_rows(self._rows)
+        if table is not self._checked:
+            wrong = np.isnan(table).any(axis=1)
+            if wrong.any():
+                self.revert()
+                index = self._rows[int(wrong.argmax())]
+                name = self._optimizer.idx2name.get(index, index)
+                raise OptimizerError(
+                    f"the numbers of {type(self._optimizer).__name__} for `{name}` "
+                    f"hold a NaN: {table[wrong.argmax()].tolist()}; look at its "
+                    "learning rate, its multipliers and its other settings"
+                )
+            self._checked = table
+        return table
 
     def revert(self) -> None:
         """Take the latest count back."""
