@@ -1,6 +1,8 @@
-"""Callbacks of `fit`, `score` and the like, under MXNet's names."""
+"""Callbacks of `fit`, `score` and the like: MXNet's, and two to end training well."""
 
+from asyncmod.callback.best_parameters import BestParameters
 from asyncmod.callback.checkpoint import do_checkpoint, module_checkpoint
+from asyncmod.callback.early_stopping import EarlyStopping
 from asyncmod.callback.progress import (
     LogValidationMetricsCallback,
     ProgressBar,
@@ -11,6 +13,8 @@ from asyncmod.module.callbacks import BatchEndParam
 
 __all__ = [
     "BatchEndParam",
+    "BestParameters",
+    "EarlyStopping",
     "LogValidationMetricsCallback",
     "ProgressBar",
     "Speedometer",
