@@ -124,11 +124,10 @@ def _check_keywords(optimizer: str, settings: Mapping[str, Any]) -> None:
         return  # `create` says so
     known: set[str] = set()
     for base in klass.__mro__[:-1]:
-        parameters = inspect.signature(base.__init__).parameters.values()
+        parameters = inspect.signature(base).parameters.values()
         known.update(p.name for p in parameters if p.kind is not p.VAR_KEYWORD)
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    known -= {"self"}
     for name in settings:
         if name not in known:
             close = difflib.get_close_matches(name, known, n=1)
@@ -211,14 +210,15 @@ class RuleNumbers:
         """
         table = self._optimizer.hyper_rows(self._rows)
         if table is not self._checked:
-            wrong = np.isnan(table).any(axis=1)
-            if wrong.any():
+            wrong = np.argwhere(np.isnan(table))
+            if wrong.size:
                 self.revert()
-                index = self._rows[int(wrong.argmax())]
+                row = int(wrong[0, 0])
+                index = self._rows[row]
                 name = self._optimizer.idx2name.get(index, index)
                 raise OptimizerError(
                     f"the numbers of {type(self._optimizer).__name__} for `{name}` "
-                    f"hold a NaN: {table[wrong.argmax()].tolist()}; look at its "
+                    f"hold a NaN: {table[row].tolist()}; look at its "
                     "learning rate, its multipliers and its other settings"
                 )
             self._checked = table

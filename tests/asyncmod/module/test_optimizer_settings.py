@@ -12,11 +12,11 @@ from tests.asyncmod.module.nets import batch, mlp, ready
 async def test_a_misspelt_setting_is_refused_with_the_right_one() -> None:
     async with mx.Module(mlp(), context=mx.reference(0)) as module:
         await ready(module)
-        with pytest.raises(TypeError, match="`learnin_rate`.*mean `learning_rate`"):
+        with pytest.raises(TypeError, match=r"`learnin_rate`.*mean `learning_rate`"):
             await module.init_optimizer(
                 optimizer_params={"learnin_rate": 1}, force_init=True
             )
-        with pytest.raises(TypeError, match="'adam' does not take.*beta1"):
+        with pytest.raises(TypeError, match=r"'adam' does not take.*beta1"):
             await module.init_optimizer(
                 optimizer="adam", optimizer_params={"momentum": 1}, force_init=True
             )
