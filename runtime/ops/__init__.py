@@ -9,8 +9,10 @@ from runtime.ops import (
     axes,
     batch_norm,
     cast,
+    class_losses,
     concat,
     convolution,
+    deconvolution,
     dense,
     dropout,
     elementwise,
@@ -36,6 +38,7 @@ from runtime.ops import (
     softmax,
     softmax_output,
     special,
+    upsampling,
 )
 
 __all__ = [
@@ -44,8 +47,10 @@ __all__ = [
     "axes",
     "batch_norm",
     "cast",
+    "class_losses",
     "concat",
     "convolution",
+    "deconvolution",
     "dense",
     "dropout",
     "elementwise",
@@ -71,4 +76,5 @@ __all__ = [
     "softmax",
     "softmax_output",
     "special",
+    "upsampling",
 ]

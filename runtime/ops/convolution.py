@@ -133,9 +133,10 @@ def _scatter(p: Convolution, columns: Array, windows: Windows) -> Array:
     return padded[windows.inside]
 
 
-def _forward(
+def convolve(
     p: Convolution, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
+    """The definition of Convolution."""
     data, weight = inputs[:2]
     output = outputs[0]
     windows = _geometry(p, data.shape[2:])
@@ -149,7 +150,7 @@ def _forward(
         output += inputs[2].reshape(-1, *[1] * len(p.kernel))
 
 
-def _backward(
+def convolve_backward(
     p: Convolution,
     grads_out: Sequence[Any],
     inputs: Sequence[Any],
@@ -157,6 +158,7 @@ def _backward(
     grads_in: Sequence[Any],
     mode: Mode,
 ) -> None:
+    """The gradient rule of Convolution; data is read for the weight's gradient."""
     data, weight = inputs[:2]
     (grad,) = grads_out
     windows = _geometry(p, data.shape[2:])
@@ -189,8 +191,8 @@ register(
             ("data", "weight") if p.no_bias else ("data", "weight", "bias")
         ),
         shape=_shape,
-        forward=_forward,
-        backward=_backward,
+        forward=convolve,
+        backward=convolve_backward,
         saved=Saved(inputs=(0, 1)),
     )
 )

@@ -64,6 +64,15 @@ def cross_entropy(axis: int, **options: float) -> Loss:
     return loss
 
 
+def hinge(margin: float, scale: float, power: int) -> Loss:
+    def loss(scores: Array, label: Array) -> float:
+        sign = np.where(label[:, None] == np.arange(scores.shape[1]), -1, 1)
+        missing = np.maximum(margin + sign * scores, 0)
+        return scale * float((missing**power).sum())
+
+    return loss
+
+
 LABEL = np.array([2.0, 0.0, 3.0])
 TARGET = np.linspace(-1, 1, 12).reshape(3, 4)
 IMAGE = (2, 4, 7, 6)
@@ -364,6 +373,62 @@ ROWS = [
     Row("where", ((3, 4), (3, 4)), fixed={"condition": np.eye(3, 4)}),
     Row("add_n", ((2, 3), (2, 3), (2, 3)), {"num_args": "3"}),
     Row("stack", ((2, 3), (2, 3), (2, 3)), {"num_args": "3", "axis": "-1"}),
+    Row(
+        "Deconvolution",
+        ((2, 4, 3, 4), (4, 3, 3, 2), (6,)),
+        {
+            "kernel": "(3, 2)",
+            "num_filter": "6",
+            "num_group": "2",
+            "stride": "(2, 3)",
+            "dilate": "(1, 2)",
+            "pad": "(1, 0)",
+            "adj": "(1, 2)",
+            "no_bias": "False",
+        },
+    ),
+    Row(
+        "Deconvolution",
+        ((2, 3, 4), (3, 2, 3)),
+        {
+            "kernel": "(3,)",
+            "num_filter": "2",
+            "stride": "(2,)",
+            "target_shape": "(8,)",
+        },
+    ),
+    *(
+        Row(
+            "UpSampling",
+            ((1, 2, 4, 4), (1, 2, 2, 2)),
+            {
+                "scale": "2",
+                "sample_type": "nearest",
+                "num_args": "2",
+                "multi_input_mode": mode,
+            },
+        )
+        for mode in ("concat", "sum")
+    ),
+    Row(
+        "UpSampling",
+        ((1, 2, 3, 4), (2, 1, 5, 5)),
+        {"scale": "3", "sample_type": "bilinear", "num_filter": "2"},
+    ),
+    *(
+        Row(
+            "SVMOutput",
+            attributes={
+                "margin": "0.5",
+                "regularization_coefficient": "3",
+                "use_linear": str(power == 1),
+            },
+            fixed={"label": LABEL},
+            loss=hinge(0.5, 3, power),
+        )
+        for power in (1, 2)
+    ),
+    Row("softmax_cross_entropy", fixed={"label": LABEL}),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
