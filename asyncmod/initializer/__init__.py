@@ -10,10 +10,12 @@ from asyncmod.initializer.base import (
 from asyncmod.initializer.combined import Load, LoadMismatchError, Mixed
 from asyncmod.initializer.drawn import MSRAPrelu, Normal, Orthogonal, Uniform, Xavier
 from asyncmod.initializer.fixed import Bilinear, Constant, LSTMBias, One, Zero
+from asyncmod.initializer.fused import FusedRNN
 
 __all__ = [
     "Bilinear",
     "Constant",
+    "FusedRNN",
     "InitDesc",
     "Initializer",
     "InitializerError",

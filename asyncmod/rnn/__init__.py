@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from asyncmod.rnn.base import BaseRNNCell
     from asyncmod.rnn.cells import GRUCell, LSTMCell, RNNCell
     from asyncmod.rnn.combined_cells import BidirectionalCell, SequentialRNNCell
+    from asyncmod.rnn.fused_cell import FusedRNNCell
     from asyncmod.rnn.modifier_cells import (
         DropoutCell,
         ModifierCell,
@@ -26,6 +27,7 @@ __all__ = [
     "BidirectionalCell",
     "BucketSentenceIter",
     "DropoutCell",
+    "FusedRNNCell",
     "GRUCell",
     "LSTMCell",
     "ModifierCell",
@@ -42,6 +44,7 @@ _HOMES = {
     "BidirectionalCell": "rnn.combined_cells",
     "BucketSentenceIter": "io.bucket_sentence_iter",
     "DropoutCell": "rnn.modifier_cells",
+    "FusedRNNCell": "rnn.fused_cell",
     "GRUCell": "rnn.cells",
     "LSTMCell": "rnn.cells",
     "ModifierCell": "rnn.modifier_cells",

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncmod as mx
-from asyncmod.rnn import GRUCell, LSTMCell, RNNCell, SequentialRNNCell
+from asyncmod.rnn import (
+    BaseRNNCell,
+    FusedRNNCell,
+    GRUCell,
+    LSTMCell,
+    RNNCell,
+    SequentialRNNCell,
+)
 from asyncmod.symbol import NameManager, Symbol
 from tests.golden.arrays import HERE
 
 
 def language_model(
-    cell: SequentialRNNCell,
+    cell: BaseRNNCell,
     length: int,
     words: int,
     embed: int,
@@ -56,3 +63,9 @@ def test_gru_and_rnn_language_model() -> None:
             normalization="valid",
         )
     assert net.tojson() == recorded("gru_rnn_lm")
+
+
+def test_fused_lstm_language_model() -> None:
+    with NameManager():
+        net = language_model(FusedRNNCell(6), length=4, words=11, embed=4, hidden=6)
+    assert net.tojson() == recorded("fused_lstm_lm")
