@@ -1,9 +1,11 @@
-"""Operators without inputs: arrays filled with a constant."""
+"""Operators without inputs: arrays filled with a constant or with a range."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +35,7 @@ def _shape(p: Fill, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     return [], [unify(outputs[0], p.shape or None, "output")]
 
 
-def _dtype(p: Fill, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
+def _dtype(p: Any, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
     try:
         return [], [np.dtype(p.dtype)]
     except TypeError:
@@ -61,3 +63,58 @@ def _register(name: str, value: float | None) -> None:
 _register("_zeros", 0)
 _register("_ones", 1)
 _register("_full", None)
+
+
+@dataclass(frozen=True)
+class Arange:
+    """Attributes of `_arange`; no `stop` counts from 0 to `start`.
+
+    Attributes:
+        repeat: How many times each number stands in a row.
+        infer_range: Take the length from the users instead of from `stop`.
+    """
+
+    start: float
+    stop: float | None = None
+    step: float = 1.0
+    repeat: int = 1
+    infer_range: bool = False
+    ctx: str = ""
+    dtype: str = "float32"
+
+
+def _arange_shape(p: Arange, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+    if p.step == 0 or p.repeat < 1:
+        raise OperatorError(
+            f"`step` (={p.step}) must not be 0 and `repeat` (={p.repeat}) be positive"
+        )
+    if p.infer_range:
+        return [], [unify(outputs[0], (0,), "output")]
+    start, stop = (0.0, p.start) if p.stop is None else (p.start, p.stop)
+    count = ceil((stop - start) / p.step)
+    if count < 1:
+        raise OperatorError(
+            f"there is no number from `start` (={start}) to `stop` (={stop}) in steps "
+            f"of {p.step}"
+        )
+    return [], [unify(outputs[0], (count * p.repeat,), "output")]
+
+
+def _arange_forward(
+    p: Arange, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    start = 0.0 if p.stop is None and not p.infer_range else p.start
+    steps = np.arange(len(outputs[0])) // p.repeat
+    outputs[0][...] = start + p.step * steps
+
+
+register(
+    Operator(
+        name="_arange",
+        attributes=Arange,
+        inputs=(),
+        shape=_arange_shape,
+        dtype=_dtype,
+        forward=_arange_forward,
+    )
+)

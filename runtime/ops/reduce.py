@@ -42,7 +42,10 @@ def kept_shape(p: Reduction, shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def _shape(p: Reduction, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+def reduced_shape(
+    p: Reduction, inputs: Shapes, outputs: Shapes
+) -> tuple[Shapes, Shapes]:
+    """The shape rule of reductions."""
     (data,), (output,) = inputs, outputs
     if data is not None:
         axes = reduced_axes(p, len(data))
@@ -113,7 +116,7 @@ def _register(names: str, function: Any, slope: Callable[..., Any]) -> None:
             name=name,
             aliases=tuple(aliases),
             attributes=Reduction,
-            shape=_shape,
+            shape=reduced_shape,
             forward=forward,
             backward=backward,
             saved=saved([rule], "x"),

@@ -429,6 +429,27 @@ ROWS = [
         for power in (1, 2)
     ),
     Row("softmax_cross_entropy", fixed={"label": LABEL}),
+    *(
+        Row("norm", ((2, 3, 4),), {"ord": order, **attributes})
+        for order in ("1", "2")
+        for attributes in ({}, {"axis": "1"}, {"axis": "(0, 2)", "keepdims": "True"})
+    ),
+    Row("depth_to_space", ((2, 8, 2, 3),), {"block_size": "2"}),
+    Row("space_to_depth", ((2, 2, 4, 6),), {"block_size": "2"}),
+    Row("diag", ((4,),), {"k": "-1"}),
+    Row("diag", ((2, 4, 3),), {"axis1": "1", "axis2": "-1", "k": "-1"}),
+    Row(
+        "gather_nd",
+        ((3, 4, 2),),
+        fixed={"indices": np.array([[0.0, 2, 2], [1, 3, 3]])},
+    ),
+    Row(
+        "scatter_nd",
+        ((3, 2),),
+        {"shape": "(3, 4, 2)"},
+        fixed={"indices": np.array([[0.0, 2, 2], [1, 3, 0]])},
+    ),
+    Row("batch_take", fixed={"indices": np.array([0.0, 3, 1])}),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
