@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -30,9 +29,13 @@ SHAPE = {"data": (4, 3, 6, 6)}
 COLUMNS = (20, 34, 44, 60)
 
 
-def table(capsys: pytest.CaptureFixture[str], *args: Any) -> list[list[str]]:
+def table(
+    capsys: pytest.CaptureFixture[str],
+    net: Symbol,
+    shape: dict[str, tuple[int, ...]] | None = None,
+) -> list[list[str]]:
     """The cells of the table's rows."""
-    mx.viz.print_summary(*args, line_length=60, positions=COLUMNS)
+    mx.viz.print_summary(net, shape, line_length=60, positions=COLUMNS)
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == lines[-1] == "_" * 60
     rows = [line for line in lines[1:-2] if set(line) not in ({"_"}, {"="})]
@@ -102,7 +105,7 @@ def test_wrong_input() -> None:
         mx.viz.print_summary(convnet(), positions=(0.5, 1.0))
     for function in (mx.viz.print_summary, mx.viz.plot_network):
         with pytest.raises(ArgumentTypeError, match="must be a Symbol"):
-            function("net")  # type: ignore[operator]
+            function("net")  # type: ignore[arg-type]
 
 
 def test_drawing() -> None:

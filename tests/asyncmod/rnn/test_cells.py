@@ -162,7 +162,7 @@ def test_a_wrapped_cell_makes_no_states() -> None:
             base.begin_state()
         assert outer.begin_state()
     with pytest.raises(ArgumentError, match="zoneout"):
-        ZoneoutCell(CELLS["bidirectional"]())  # type: ignore[arg-type]
+        ZoneoutCell(CELLS["bidirectional"]())
 
 
 @pytest.mark.parametrize("kind", CELLS)

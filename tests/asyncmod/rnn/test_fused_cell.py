@@ -82,3 +82,24 @@ def test_initializer() -> None:
     )
     with pytest.raises(InitializerError, match="needs an initializer"):
         FusedRNN(None, 2, 1, "lstm")._init_weight("w", vector)
+
+
+async def test_a_module_trains_it() -> None:
+    """The parameter vector is initialized part by part, and learns."""
+    data = np.random.default_rng(0).normal(size=(32, 4, 3)).astype(np.float32)
+    label = (data.sum(axis=(1, 2)) > 0).astype(np.float32)
+    cell = FusedRNNCell(6, num_layers=2, bidirectional=True)
+    net, _ = cell.unroll(4, mx.sym.Variable("data"), merge_outputs=True)
+    net = mx.sym.FullyConnected(net, num_hidden=2)
+    net = mx.sym.SoftmaxOutput(net, name="softmax")
+    mx.random.seed(3)
+    async with mx.Module(net, context=mx.cpu()) as module:
+        train = mx.io.NDArrayIter(data, label, batch_size=8)
+        await module.fit(
+            train,
+            num_epoch=12,
+            initializer=mx.init.Xavier(),
+            optimizer="adam",
+            optimizer_params={"learning_rate": 0.01},
+        )
+        assert dict(await module.score(train, "acc"))["accuracy"] > 0.9

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import asyncmod as mx
 from asyncmod.rnn import (
     BaseRNNCell,
@@ -34,8 +36,8 @@ def language_model(
     return sym.SoftmaxOutput(pred, label, name="softmax", **loss)
 
 
-def recorded(name: str) -> str:
-    return (HERE / "nets" / f"{name}-symbol.json").read_text("utf-8")
+def recorded(name: str, folder: str = "nets") -> str:
+    return (HERE / folder / f"{name}-symbol.json").read_text("utf-8")
 
 
 def test_lstm_language_model() -> None:
@@ -69,3 +71,10 @@ def test_fused_lstm_language_model() -> None:
     with NameManager():
         net = language_model(FusedRNNCell(6), length=4, words=11, embed=4, hidden=6)
     assert net.tojson() == recorded("fused_lstm_lm")
+
+
+@pytest.mark.parametrize("length", [3, 5, 8])
+def test_buckets(length: int) -> None:
+    with NameManager():
+        net = language_model(LSTMCell(5), length, words=10, embed=4, hidden=5)
+    assert net.tojson() == recorded(f"bucketing_{length}", "training")
