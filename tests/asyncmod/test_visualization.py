@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ COLUMNS = (20, 34, 44, 60)
 def table(
     capsys: pytest.CaptureFixture[str],
     net: Symbol,
-    shape: dict[str, tuple[int, ...]] | None = None,
+    shape: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[list[str]]:
     """The cells of the table's rows."""
     mx.viz.print_summary(net, shape, line_length=60, positions=COLUMNS)
