@@ -12,6 +12,7 @@ from runtime.ops import (
     class_losses,
     concat,
     convolution,
+    cropping,
     deconvolution,
     dense,
     dropout,
@@ -24,7 +25,6 @@ from runtime.ops import (
     indexing,
     layer_norm,
     leaky_relu,
-    lookup,
     loss_heads,
     norm,
     normalization,
@@ -42,6 +42,7 @@ from runtime.ops import (
     softmax,
     softmax_output,
     special,
+    tiling,
     upsampling,
 )
 
@@ -54,6 +55,7 @@ __all__ = [
     "class_losses",
     "concat",
     "convolution",
+    "cropping",
     "deconvolution",
     "dense",
     "dropout",
@@ -66,7 +68,6 @@ __all__ = [
     "indexing",
     "layer_norm",
     "leaky_relu",
-    "lookup",
     "loss_heads",
     "norm",
     "normalization",
@@ -84,5 +85,6 @@ __all__ = [
     "softmax",
     "softmax_output",
     "special",
+    "tiling",
     "upsampling",
 ]

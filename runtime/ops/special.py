@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -33,6 +32,8 @@ def _each(function: Any) -> Any:
 def _erfinv(x: float) -> float:
     if abs(x) >= 1:
         return math.copysign(math.inf, x) if abs(x) == 1 else math.nan
+    from statistics import NormalDist  # here, since it is slow to import
+
     y = NormalDist().inv_cdf((x + 1) / 2) / math.sqrt(2)
     # One Newton step, where the sum x + 1 has lost digits.
     return y - (math.erf(y) - x) * math.exp(y * y) * math.sqrt(math.pi) / 2
