@@ -450,6 +450,22 @@ ROWS = [
         fixed={"indices": np.array([[0.0, 2, 2], [1, 3, 0]])},
     ),
     Row("batch_take", fixed={"indices": np.array([0.0, 3, 1])}),
+    Row(
+        "GridGenerator",
+        ((2, 6),),
+        {"transform_type": "affine", "target_shape": "(3, 4)"},
+    ),
+    Row("GridGenerator", ((2, 2, 3, 4),), {"transform_type": "warp"}),
+    Row("BilinearSampler", ((2, 3, 5, 4), (2, 2, 3, 2))),
+    Row(
+        "SpatialTransformer",
+        ((2, 3, 5, 4), (2, 6)),
+        {
+            "transform_type": "affine",
+            "sampler_type": "bilinear",
+            "target_shape": "(3, 4)",
+        },
+    ),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
