@@ -466,6 +466,14 @@ ROWS = [
             "target_shape": "(3, 4)",
         },
     ),
+    Row(
+        "ROIPooling",
+        ((2, 3, 6, 7),),
+        {"pooled_size": "(2, 3)", "spatial_scale": "0.5"},
+        fixed={
+            "rois": np.array([[0.0, 2, 2, 9, 8], [1, 0, 0, 20, 4], [1, 5, 5, 5, 5]])
+        },
+    ),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
