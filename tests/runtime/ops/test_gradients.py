@@ -474,6 +474,13 @@ ROWS = [
             "rois": np.array([[0.0, 2, 2, 9, 8], [1, 0, 0, 20, 4], [1, 5, 5, 5, 5]])
         },
     ),
+    Row("reshape_like", ((2, 6),), fixed={"rhs": np.zeros((3, 4))}),
+    Row(
+        "reshape_like",
+        ((2, 6, 3),),
+        {"lhs_begin": "1", "lhs_end": "2", "rhs_begin": "-2"},
+        fixed={"rhs": np.zeros((9, 3, 2))},
+    ),
     Row("clip", attributes={"a_min": "-0.7", "a_max": "0.7"}),
     Row("smooth_l1"),
     Row("smooth_l1", attributes={"scalar": "1.5"}),
