@@ -43,6 +43,13 @@ class DeviceThread:
         self._thread.start()
 
     @property
+    def native_id(self) -> int:
+        """The operating system's number of the thread."""
+        native_id = self._thread.native_id
+        assert native_id is not None  # it has been started
+        return native_id
+
+    @property
     def idle(self) -> bool:
         """Whether nothing is queued or running; exact on the Trio thread."""
         return self._queued == self._passed

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import trio
 
 from runtime.actors.actor import DeviceActor
+from runtime.actors.affinity import spread
 from runtime.actors.blas import single_threaded_blas
 from runtime.actors.device_thread import Observer
 from runtime.context import DeviceId
@@ -79,6 +80,7 @@ class Runtime:
         actor = self._actors.get(device_id)
         if actor is None:
             actor = self._actors[device_id] = DeviceActor(device_id, self._observe)
+            spread([other.thread.native_id for other in self._actors.values()])
         return actor
 
     def observe(self, observer: Observer | None) -> None:
