@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 
 import hypothesis
@@ -24,7 +25,11 @@ def nothing_left_behind() -> Iterator[None]:
     """Fail a test after which a thread, process, descriptor or segment is left."""
     before = Resources.now()
     yield
-    left = Resources.now().beyond(before)
+    # What is just ending (a thread that was told to, another process's tidying up) is
+    # not left behind.
+    deadline = time.monotonic() + 2
+    while (left := Resources.now().beyond(before)) and time.monotonic() < deadline:
+        time.sleep(0.01)
     if left:
         lines = "\n  ".join(left)
         pytest.fail(f"the test left behind:\n  {lines}", pytrace=False)
