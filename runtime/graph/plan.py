@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -240,7 +240,6 @@ class Plan:
     slotted: tuple[str, ...] = ("input", "output")
     zeroed: tuple[str, ...] = ("halo",)
     guards: int = 0
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def all_native(self) -> bool:
