@@ -11,15 +11,14 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import structlog
+from digits import load_digits
 
 import asyncmod as mx
 
-DIGITS = Path(__file__).parent / "data" / "digits.csv.gz"
 BATCH_SIZE = 64
 EPOCHS = 20
 RATE = 0.05
@@ -33,13 +32,6 @@ ACTIVITIES = {
     "reduce": "reducing:",
     "metric": "metric:",
 }
-
-
-def load_digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images (1797, 1, 8, 8) from 0 to 1, and digits, in a shuffled order."""
-    table = np.loadtxt(DIGITS, delimiter=",", dtype=np.float32)
-    np.random.default_rng(SEED).shuffle(table)
-    return table[:, :64].reshape(-1, 1, 8, 8) / 16, table[:, 64]
 
 
 def lenet() -> mx.symbol.Symbol:
@@ -113,7 +105,7 @@ async def main() -> int:
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
     structlog.configure(wrapper_class=quiet)
     mx.seed(SEED)
-    images, digits = load_digits()
+    images, digits = load_digits(SEED)
     first, second = TEST_IMAGES, TEST_IMAGES + VALIDATION_IMAGES
     test = mx.io.NDArrayIter(images[:first], digits[:first], BATCH_SIZE)
     validation = mx.io.NDArrayIter(
