@@ -1,39 +1,165 @@
-"""History: what `fit` saw, row by row."""
+"""History: what `fit` saw, row by row, as data."""
 
 from __future__ import annotations
 
+import json
+import math
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from asyncmod.errors import ArgumentError, UnsupportedError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, Any]
+
+BATCH_ROWS = 100_000
 
 
 @dataclass
 class History:
     """Rows of numbers that `fit` collects and returns.
 
+    Everything in it is in the host's memory already when a row is made: recording
+    never waits for a device. While `fit` runs, callbacks find it as
+    `param.locals["history"]`.
+
     Attributes:
-        epochs: One dict per epoch, in order.
-        batches: One dict per batch, in order.
+        epochs: One dict per epoch, in order: `epoch`, `train-<metric>`,
+            `validation-<metric>`, `batches`, `samples`, `seconds`, `timing`.
+        batches: One dict per batch, in order: `epoch`, `nbatch`, `samples`, seconds of
+            `compute` and `reduce`, and `train-<metric>` over the epoch so far. Not
+            more than `batch_rows`: beyond, the older half is dropped.
         stopped_by: Why training ended before `num_epoch`; None if it did not.
         timing: Seconds over all epochs: `data` waiting for the iterator, `compute` and
             `reduce` on the slowest device, `metric` with its callbacks.
+        batch_rows: How many rows `batches` may have; about 400 bytes each.
+        dropped_batches: How many rows were dropped.
     """
 
     epochs: list[Row] = field(default_factory=list)
     batches: list[Row] = field(default_factory=list)
     stopped_by: str | None = None
     timing: dict[str, float] = field(default_factory=dict)
+    batch_rows: int = BATCH_ROWS
+    dropped_batches: int = 0
 
     def add_epoch(self, **values: Any) -> None:
         """Append a row to `epochs`."""
         self.epochs.append(values)
 
     def add_batch(self, **values: Any) -> None:
-        """Append a row to `batches`."""
+        """Append a row to `batches`; beyond `batch_rows` the older half is dropped."""
         self.batches.append(values)
+        if len(self.batches) > self.batch_rows:
+            half = len(self.batches) // 2
+            del self.batches[:half]
+            self.dropped_batches += half
 
-    def to_dict(self) -> dict[str, list[Any]]:
-        """The epochs by column: one list per key, None where an epoch lacks it."""
-        keys = dict.fromkeys(key for row in self.epochs for key in row)
-        return {key: [row.get(key) for row in self.epochs] for key in keys}
+    def to_dict(
+        self, rows: Literal["epochs", "batches"] = "epochs"
+    ) -> dict[str, list[Any]]:
+        """Rows by column: one list per key, None where a row lacks it.
+
+        Args:
+            rows: Which rows.
+
+        Raises:
+            ArgumentError: `rows` is neither.
+        """
+        if rows not in ("epochs", "batches"):
+            raise ArgumentError(f"`rows` is {rows!r}: use 'epochs' or 'batches'")
+        found = self.epochs if rows == "epochs" else self.batches
+        keys = dict.fromkeys(key for row in found for key in row)
+        return {key: [row.get(key) for row in found] for key in keys}
+
+    def write_json_lines(self, path: str | os.PathLike[str]) -> None:
+        """Write a line of strict JSON per row, in the order in which they came.
+
+        Each row has a `kind`, "batch" or "epoch"; numbers that are not finite are null,
+        since JSON has none. The call blocks: with very many rows, in an async program,
+        write `await trio.to_thread.run_sync(history.write_json_lines, path)`.
+
+        Args:
+            path: The file; what it held is replaced.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with open(path, "w", encoding="utf-8") as file:
+            for row in self._in_order():
+                file.write(json.dumps(_plain(row), allow_nan=False) + "\n")
+
+    def plot(self) -> Figure:
+        """Draw every metric over the epochs, training and validation, with matplotlib.
+
+        Returns:
+            A figure, which `savefig(path)` writes and notebooks show.
+
+        Raises:
+            UnsupportedError: matplotlib is not installed.
+            ArgumentError: there is no epoch to draw.
+        """
+        names = self._metrics()
+        if not names:
+            raise ArgumentError(
+                "the history has no epoch with a metric: nothing to draw"
+            )
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            raise UnsupportedError(
+                "plot() needs matplotlib, which is not installed: "
+                "pip install 'asyncmod[plot]', or draw what to_dict() gives"
+            ) from None
+        figure = Figure(figsize=(6.4, 3.2 * len(names)), layout="constrained")
+        axes = figure.subplots(len(names), squeeze=False)[:, 0]
+        for axis, name in zip(axes, names, strict=True):
+            for part in ("train", "validation"):
+                key = f"{part}-{name}"
+                told = [row for row in self.epochs if key in row]
+                if told:
+                    values = [row[key] for row in told]
+                    numbers = [row["epoch"] for row in told]
+                    axis.plot(numbers, values, marker="o", label=part)
+            axis.set_ylabel(name)
+            axis.legend()
+        axes[-1].set_xlabel("epoch")
+        return figure
+
+    def _metrics(self) -> list[str]:
+        """Names of the metrics that the epochs have."""
+        keys = [key.partition("-") for row in self.epochs for key in row]
+        found = (n for part, _, n in keys if part in ("train", "validation") and n)
+        return list(dict.fromkeys(found))
+
+    def _in_order(self) -> Iterator[Row]:
+        """All rows: each epoch's behind its batches."""
+        batches = iter(self.batches)
+        batch = next(batches, None)
+        for row in self.epochs:
+            while batch is not None and batch["epoch"] <= row["epoch"]:
+                yield {"kind": "batch", **batch}
+                batch = next(batches, None)
+            yield {"kind": "epoch", **row}
+        if batch is not None:  # an epoch that did not come to its end
+            yield {"kind": "batch", **batch}
+            yield from ({"kind": "batch", **rest} for rest in batches)
+
+
+def _plain(value: Any) -> Any:
+    """A value of a row as JSON knows it."""
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(part) for part in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,20 +1,20 @@
-"""Callbacks that log the metric after a batch or an evaluation, in MXNet's words."""
+"""Callbacks that log the metric after a batch or an evaluation, in MXNet's words.
+
+Those of batches have `reports_progress`: with one of them `fit` shows no progress of
+its own unless it is told to.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from time import perf_counter
+from typing import ClassVar
 
 from asyncmod.log import DEFAULT, Logger
 from asyncmod.module.callbacks import BatchEndParam
 
-BatchCallback = Callable[[BatchEndParam], None]
 
-
-def log_train_metric(
-    period: int, auto_reset: bool = False, logger: Logger | None = None
-) -> BatchCallback:
+class log_train_metric:
     """A batch-end callback that logs the metric every `period` batches.
 
     Args:
@@ -23,17 +23,25 @@ def log_train_metric(
         logger: Where the lines go; to the module's logger unless given.
     """
 
-    def callback(param: BatchEndParam) -> None:
-        if param.nbatch % period or param.eval_metric is None:
+    reports_progress: ClassVar[bool] = True
+
+    def __init__(
+        self, period: int, auto_reset: bool = False, logger: Logger | None = None
+    ) -> None:
+        self.period = period
+        self.auto_reset = auto_reset
+        self._logger = logger
+
+    def __call__(self, param: BatchEndParam) -> None:
+        """Log a line per value if it is time."""
+        if param.nbatch % self.period or param.eval_metric is None:
             return
         for name, value in param.eval_metric.get_name_value():
-            _target(logger, param).info(
+            _target(self._logger, param).info(
                 f"Iter[{param.epoch}] Batch[{param.nbatch}] Train-{name}={value:f}"
             )
-        if auto_reset:
+        if self.auto_reset:
             param.eval_metric.reset_local()
-
-    return callback
 
 
 class Speedometer:
@@ -46,6 +54,8 @@ class Speedometer:
             the batches since the one before.
         logger: Where the lines go; to the module's logger unless given.
     """
+
+    reports_progress: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -98,6 +108,8 @@ class ProgressBar:
         length: Characters of the bar.
         logger: Where the bars go; to the module's logger unless given.
     """
+
+    reports_progress: ClassVar[bool] = True
 
     def __init__(
         self, total: int, length: int = 80, logger: Logger | None = None

@@ -108,6 +108,10 @@ class NDArrayIter(DataIter):
             raise StopAsyncIteration
         return batch
 
+    def __length_hint__(self) -> int:
+        """About how many batches an epoch has; for displays of progress."""
+        return -(-self.num_data // self.batch_size)
+
     async def reset(self) -> None:
         """Begin the next epoch; left-over rows carry over only from a finished one."""
         await self._turn.checkpoint()

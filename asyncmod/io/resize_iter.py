@@ -51,6 +51,10 @@ class ResizeIter(DataIter):
         self._count += 1
         return batch
 
+    def __length_hint__(self) -> int:
+        """How many batches an epoch has; for displays of progress."""
+        return self.size
+
     async def reset(self) -> None:
         """Begin the next epoch."""
         if self.reset_internal:

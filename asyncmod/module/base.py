@@ -10,6 +10,7 @@ Next: `asyncmod.module.fit_loop`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from operator import length_hint
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,6 +30,7 @@ from asyncmod.module.descriptions import batch_axis, batch_size
 from asyncmod.module.flight import Flight, limit, padding, reading
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.nd import NDArray
+from asyncmod.progress import Outline, shown
 
 Parameters = dict[str, NDArray]
 
@@ -416,6 +418,7 @@ class BaseModule:
         *,
         count_pad: bool = False,
         in_flight: int = 2,
+        progress: bool | None = None,
     ) -> History:
         """Train the module: bind, initialize, and run the epochs.
 
@@ -453,6 +456,9 @@ class BaseModule:
             sparse_row_id_fn: Handed to `prepare`.
             count_pad: Count the rows that only fill the last batch up, as MXNet does.
             in_flight: Steps under way at once: 2, or 1 for MXNet's exact order.
+            progress: Show how far it is: a bar on a terminal, if the package rich is
+                installed, else a line every ten seconds to the logger. None: unless
+                a callback such as Speedometer reports progress itself.
 
         Returns:
             What happened, epoch by epoch.
@@ -493,12 +499,16 @@ class BaseModule:
             )
             if validation_metric is None:
                 validation_metric = eval_metric
+            validated = metrics.as_metric(validation_metric)
 
-            async def validate(epoch: int) -> list[tuple[str, float]]:
-                return await self.score(
+            async def validate(epoch: int) -> None:
+                await self.score(
                     eval_data,
-                    validation_metric,
-                    batch_end_callback=eval_batch_end,
+                    validated,
+                    batch_end_callback=(
+                        *eval_batch_end,
+                        training.display.validation_batch,
+                    ),
                     score_end_callback=eval_end,
                     epoch=epoch,
                     count_pad=count_pad,
@@ -513,6 +523,7 @@ class BaseModule:
                 batch_end=batch_end,
                 epoch_end=epoch_end,
                 validate=None if eval_data is None else validate,
+                validation_metric=validated,
                 in_flight=in_flight,
                 count_pad=count_pad,
                 sparse_row_id_fn=sparse_row_id_fn,
@@ -533,7 +544,12 @@ class BaseModule:
                     "monitor": monitor,
                 },
             )
-            return await training.run(begin_epoch, num_epoch)
+            training.known["history"] = training.history
+            outline = Outline(begin_epoch, num_epoch, length_hint(train_data, 0))
+            async with shown(
+                progress, batch_end, outline, self.logger
+            ) as training.display:
+                return await training.run(begin_epoch, num_epoch)
 
     # For the loops, and for subclasses that do better
 

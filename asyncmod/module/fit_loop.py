@@ -23,11 +23,12 @@ from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
 from asyncmod.module.flight import Flight, Flights, at_batch, keep_labels, padding
 from asyncmod.module.metrics import Metric
+from asyncmod.progress import Display, Silent
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
 
-Validate = Callable[[int], Awaitable[list[tuple[str, float]]]]
+Validate = Callable[[int], Awaitable[object]]
 
 
 @dataclass
@@ -57,12 +58,13 @@ class Training:
         metric: The training metric.
         batch_end: Called after each batch.
         epoch_end: Called after each epoch, before validation.
-        validate: Scores the validation data at the end of an epoch, and returns name
-            and value pairs.
+        validate: Scores the validation data at the end of an epoch.
+        validation_metric: What it then finds in this metric.
         in_flight: Steps under way at once, 1 or 2.
         count_pad: Whether padded rows count in the metric.
         sparse_row_id_fn: Handed to `prepare`.
         known: Entries of `BatchEndParam.locals` that never change.
+        display: Told of every batch.
     """
 
     module: BaseModule
@@ -71,10 +73,12 @@ class Training:
     batch_end: tuple[Callback, ...]
     epoch_end: tuple[Callback, ...]
     validate: Validate | None
+    validation_metric: Metric
     in_flight: int
     count_pad: bool
     sparse_row_id_fn: Any
     known: dict[str, Any]
+    display: Display = field(default_factory=Silent)
     history: History = field(default_factory=History)
     stopped: StopTraining | None = None
 
@@ -112,14 +116,14 @@ class Training:
             self.stopped = stop
 
     async def _validate(self, epoch: int) -> list[tuple[str, float]]:
-        """Score the validation data; nothing if a callback stopped it."""
+        """Score the validation data, as far as callbacks let it; nothing if stopped."""
         if self.validate is None or self.stopped is not None:
             return []
         try:
-            return await self.validate(epoch)
+            await self.validate(epoch)
         except StopTraining as stop:
             self.stopped = stop
-            return []
+        return self.validation_metric.get_name_value()
 
     def _record(
         self,
@@ -178,6 +182,7 @@ class Epoch:
             ArgumentError: the iterator gave no batch.
         """
         self._training.metric.reset()
+        self._training.display.begin_epoch(self._epoch)
         advance = self._in_order if self._training.in_flight == 1 else self._overlapped
         nbatch = 0
         try:
@@ -263,13 +268,18 @@ class Epoch:
         rows = await at_batch(counting, flight.nbatch, self._epoch)
         flight.counted = True
         self._samples += rows - flight.pad
+        metric = self._training.metric
         self._training.history.add_batch(
             epoch=self._epoch,
             nbatch=flight.nbatch,
             samples=rows - flight.pad,
             compute=flight.step.compute_seconds,
             reduce=flight.step.reduce_seconds,
+            **{
+                f"train-{name}": value for name, value in metric.get_global_name_value()
+            },
         )
+        self._training.display.batch(rows - flight.pad, metric)
         self._timing.compute += flight.step.compute_seconds
         self._timing.reduce += flight.step.reduce_seconds
         self._timing.metric += perf_counter() - began

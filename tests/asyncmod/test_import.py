@@ -16,7 +16,9 @@ def run(code: str) -> str:
 
 
 @pytest.mark.parametrize(
-    "heavy", ["numba", "llvmlite", "cupy", "scipy", "structlog", "asyncio", "pandas"]
+    "heavy",
+    ["numba", "llvmlite", "cupy", "scipy", "structlog", "asyncio", "pandas"]
+    + ["rich", "matplotlib"],
 )
 def test_import_loads_nothing_heavy(heavy: str) -> None:
     """Nor does anything on the face, when it is loaded."""

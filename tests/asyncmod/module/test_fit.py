@@ -251,20 +251,100 @@ async def test_stop_training(in_flight: int, applied: int) -> None:
         assert train.given == 0
 
 
-@pytest.mark.parametrize("where", ["epoch_end_callback", "eval_end_callback"])
-async def test_stop_training_at_the_end_of_an_epoch(where: str) -> None:
+@pytest.mark.parametrize("plain", [True, False])
+@pytest.mark.parametrize(
+    ("where", "called"),
+    [
+        ("batch_end_callback", ["batch 0", "batch 1", "epoch"]),
+        ("epoch_end_callback", ["batch 0", "batch 1", "batch 2", "epoch"]),
+        (
+            "eval_batch_end_callback",
+            ["batch 0", "batch 1", "batch 2", "epoch", "eval 0"],
+        ),
+        (
+            "eval_end_callback",
+            ["batch 0", "batch 1", "batch 2", "epoch"]
+            + ["eval 0", "eval 1", "eval 2", "eval end"],
+        ),
+    ],
+)
+async def test_what_is_called_after_stop_training(
+    where: str, called: list[str], plain: bool
+) -> None:
+    """The list behind the callback that stops is cut short; the order is fixed."""
+    calls: list[str] = []
+
     def stop(*_: Any) -> None:
-        raise StopTraining
+        raise StopTraining(f"stopped in {where}")
+
+    async def stop_later(*_: Any) -> None:
+        await trio.lowlevel.checkpoint()
+        raise StopTraining(f"stopped in {where}")
+
+    callbacks: dict[str, Any] = {
+        "batch_end_callback": [lambda p: calls.append(f"batch {p.nbatch}")],
+        "epoch_end_callback": [lambda *_: calls.append("epoch")],
+        "eval_batch_end_callback": [lambda p: calls.append(f"eval {p.nbatch}")],
+        "eval_end_callback": [lambda p: calls.append("eval end")],
+    }
+    callbacks[where] += [
+        stop if plain else stop_later,
+        lambda *_: calls.append("behind"),
+    ]
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        train, valid = Numbered([]), Numbered([])
+        history = await module.fit(train, eval_data=valid, num_epoch=4, **callbacks)
+        assert calls == called
+        [row] = history.epochs
+        assert history.stopped_by == f"stopped in {where}"
+        assert train.given == 0  # reset: another fit may follow
+        if where == "eval_end_callback":
+            assert [("accuracy", row["validation-accuracy"])] == await module.score(
+                valid, "acc"
+            )
+        else:
+            assert ("validation-accuracy" in row) is (where.startswith("eval"))
+        assert len((await module.fit(train, num_epoch=1)).epochs) == 1
+
+
+@pytest.mark.parametrize("kind", ["bucketing", "sequential"])
+async def test_stop_training_in_other_modules(kind: str) -> None:
+    def stop(param: Any) -> None:
+        raise StopTraining("enough")
+
+    module: mx.BaseModule
+    if kind == "bucketing":
+        names = (["data"], ["softmax_label"])
+        module = mx.BucketingModule(
+            lambda key: (mlp(), *names), default_bucket_key=0, context=mx.reference()
+        )
+    else:
+        module = mx.SequentialModule()
+        module.add(
+            mx.Module(mlp(), context=mx.reference()), take_labels=True, auto_wiring=True
+        )
+    train, valid = (NDArrayIter(*rows(16), batch_size=8) for _ in range(2))
+    async with module:
+        history = await module.fit(
+            train, eval_data=valid, num_epoch=3, eval_end_callback=stop
+        )
+    assert history.stopped_by == "enough"
+    assert [row["batches"] for row in history.epochs] == [2]
+    assert "validation-accuracy" in history.epochs[0]
+
+
+async def test_callbacks_see_the_history_as_it_grows() -> None:
+    seen = []
+
+    def look(param: Any) -> None:
+        seen.append(len(param.locals["history"].batches))
 
     async with mx.Module(mlp(), context=mx.reference(0)) as module:
-        history = await module.fit(
-            Numbered([]),
-            eval_data=Numbered([]),
-            num_epoch=4,
-            **{where: stop},  # type: ignore[arg-type]
-        )
-        assert len(history.epochs) == 1
-        assert history.stopped_by == "StopTraining"
+        history = await module.fit(Numbered([]), num_epoch=2, batch_end_callback=look)
+    assert seen == [1, 2, 3, 4, 5, 6]
+    assert [row["train-accuracy"] for row in history.batches][2::3] == [
+        row["train-accuracy"] for row in history.epochs
+    ]
 
 
 async def test_history_and_log_lines(caplog: pytest.LogCaptureFixture) -> None:
