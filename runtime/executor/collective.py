@@ -339,7 +339,7 @@ class Update:
         for name in updater.parameters:
             rule.check(name, shapes[name].shape)
         one_domain = len(memory.domains) == 1
-        native = memory.devices[device].native is not None
+        native = memory.devices[device].native
         plan = plan_update(
             updater.rule,
             memory.parameters,

@@ -29,7 +29,7 @@ from runtime.graph.draft import (
 )
 from runtime.graph.infer import Inference
 from runtime.graph.ir import Entry, Graph, Node, Shape
-from runtime.graph.plan import Section, Tensor
+from runtime.graph.plan import NativeRow, Section, Tensor, UpdateRow
 
 
 class Step(Protocol):
@@ -57,6 +57,10 @@ class Native(Protocol):
         ...
 
     def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool: ...
+
+    def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
+        """Kernels that do what an update row does; None if there are none."""
+        ...
 
 
 class GradientBook(Protocol):

@@ -13,20 +13,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
 
-from runtime.graph.plan import (
-    Address,
-    Layout,
-    NativeRow,
-    Plan,
-    Row,
-    Span,
-    Tensor,
-    UpdateRow,
-)
+from runtime.graph.build import Native
+from runtime.graph.plan import Address, Layout, Plan, Row, Tensor, UpdateRow
 
 HYPER_LIMIT = 16  # scalars that a rule may have
-_NATIVE_RULES = ("sgd",)
-_NANOSECONDS_PER_ELEMENT = 0.5
 
 
 def plan_update(
@@ -40,14 +30,15 @@ def plan_update(
     part: int = 0,
     parts: int = 1,
     whole: bool = False,
-    native: bool = False,
+    native: Native | None = None,
     fixed_ones: Collection[str] = (),
 ) -> Plan:
     """Plan one device's part of an update.
 
     Segments: `parameter`, `gradient.<d>` for each device and `state.<name>` all have
     the parameters' layout; `hyper` holds one float64 tensor (names, hyper) that is
-    written before each launch of section "update".
+    written before each launch of section "update", and `scaled` is scratch of the same
+    size for kernels.
 
     Args:
         rule: Name in `runtime.ops.update`.
@@ -58,7 +49,7 @@ def plan_update(
         devices: How many gradients are summed.
         part, parts: Which share of all elements this plan covers.
         whole: Never divide a parameter between parts, and keep its shape.
-        native: Use native kernels where there are some.
+        native: What the device offers besides NumPy definitions.
         fixed_ones: Parameters that enter the update as 1 (BatchNorm's fixed gamma).
     """
     tensors = [layout.tensors[name] for name in names]
@@ -87,16 +78,15 @@ def plan_update(
             Tensor(Address("hyper", base), (hyper,), "float64"),
             reset=name in fixed_ones,
         )
-        if native and rule in _NATIVE_RULES and tensor.dtype == "float32":
-            rows.extend(_native(row))
-        else:
-            rows.append(row)
+        kernels = native.update(row) if native is not None else None
+        rows.extend(kernels if kernels is not None else [row])
     gradients = [f"gradient.{device}" for device in range(devices)]
     flat = ["parameter", *gradients, *(f"state.{state}" for state in states)]
     return Plan(
         segments={
             **dict.fromkeys(flat, layout.nbytes),
             "hyper": hyper_layout.nbytes,
+            "scaled": hyper_layout.nbytes,
         },
         tensors={
             **{
@@ -119,40 +109,3 @@ def _piece(
     itemsize = tensor.nbytes // tensor.size
     offset = tensor.address.offset + begin * itemsize
     return Tensor(Address(segment, offset), (end - begin,), tensor.dtype)
-
-
-def _native(row: UpdateRow) -> list[NativeRow]:
-    weight, size = row.weight.address, row.weight.size
-    span = Span(weight.segment, weight.offset, weight.offset + row.weight.nbytes)
-    rows = []
-    if row.reset:
-        rows.append(
-            NativeRow(
-                "set_value",
-                row.node,
-                {"y": weight, "count": size, "value": 1.0},
-                reads=(),
-                writes=(span,),
-                cost=0.1,
-            )
-        )
-    states = [state.address for state in row.states]
-    rows.append(
-        NativeRow(
-            row.rule,
-            row.node,
-            {
-                "weight": weight,
-                "momentum_state": states[0] if states else 0,
-                "gradients": tuple(gradient.address for gradient in row.gradients),
-                "devices": len(row.gradients),
-                "begin": 0,
-                "end": size,
-                "hyper": row.hyper.address,
-            },
-            reads=row.reads,
-            writes=row.writes,
-            cost=0.1 + size * _NANOSECONDS_PER_ELEMENT * 1e-3,
-        )
-    )
-    return rows

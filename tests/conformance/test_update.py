@@ -79,11 +79,12 @@ def update(
             part=part,
             parts=parts,
             whole=not rules.get_rule(rule).elementwise,
-            native=device.native is not None,
+            native=device.native,
             fixed_ones=fixed,
         )
         program = device.compile(plan, shared)
-        shared = {k: v for k, v in program.segments.items() if k != "hyper"}
+        own = ("hyper", "scaled")
+        shared = {k: v for k, v in program.segments.items() if k not in own}
         program.write("hyper", "hyper", np.tile(np.array(hyper), (len(names), 1)))
         programs.append(program)
     first = programs[0]

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import elementwise
 from runtime.devices.cpu.select import Selection
+from runtime.devices.cpu.update import update_rows
 from runtime.graph.build import Builder, Step
 from runtime.graph.draft import Dense, Form, Image
+from runtime.graph.plan import NativeRow, UpdateRow
 
 
 class CpuNative:
@@ -58,6 +60,9 @@ class CpuNative:
             return False
         elementwise(b, "copy", node, "y", {"x": source, "y": target})
         return True
+
+    def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
+        return update_rows(row)
 
 
 def _alike(*forms: Form) -> bool:

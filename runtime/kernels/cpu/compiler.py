@@ -23,6 +23,7 @@ from runtime.kernels.cpu import (
     pooling,
     softmax,
     update,
+    update_norms,
 )
 from runtime.kernels.cpu.entry import row_function
 from runtime.kernels.cpu.microkernel import tiles_module
@@ -40,6 +41,7 @@ KERNEL_MODULES = (
     pooling,
     softmax,
     update,
+    update_norms,
 )
 
 _KNOWN = {"memset", "memcpy", "memmove"} | {shape.symbol for shape in TILE_SHAPES}

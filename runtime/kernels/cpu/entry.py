@@ -30,7 +30,11 @@ def kernel(function: Callable[..., None]) -> Callable[..., None]:
     Raises:
         TypeError: the arguments differ from the fields in `table.KERNELS`.
     """
-    name = function.__name__
+    return named_kernel(function.__name__, function)
+
+
+def named_kernel(name: str, function: Callable[..., None]) -> Callable[..., None]:
+    """`kernel` under another name than the function's."""
     fields = [field.name for field in KERNELS[name].fields]
     arguments = list(inspect.signature(function).parameters)
     if arguments != fields:

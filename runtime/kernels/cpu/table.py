@@ -82,10 +82,19 @@ def _parse(name: str, text: str) -> Kernel:
     return Kernel(name, tuple(fields))
 
 
+UPDATE_RULES = (
+    *("sgd", "sgd_plain", "nag", "nag_plain", "signum", "signum_plain", "dcasgd"),
+    *("adam", "adamax", "nadam", "ftml", "adagrad", "adadelta"),
+    *("rmsprop", "rmsprop_centered", "ftrl", "lamb"),
+)
+"""Update rules with a kernel `update_<rule>`; "plain" ones do without their state."""
+
 _POOL = (
     "images height width in_height in_width channels kernel_h kernel_w "
     "stride_h stride_w pad_h pad_w"
 )
+
+_UPDATE = "tensors@ gradients@ devices size hyper@"
 
 _FIELDS = {
     # Matrices: C = A @ B with B in panels.
@@ -155,7 +164,9 @@ _FIELDS = {
         "smooth_alpha~ normalization batch"
     ),
     # Updates.
-    "sgd": "weight@ momentum_state@ gradients@ devices begin end hyper@",
+    **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},
+    "measure_lars": f"{_UPDATE} scaled@",
+    "measure_lamb": f"{_UPDATE} scaled@",
     # Layout.
     "to_image": "x@ y@ y_image y_row y_pixel images channels height width",
     "from_image": "x[] y@ images channels height width",

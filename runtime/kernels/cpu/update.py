@@ -1,64 +1,70 @@
-"""Sum of gradients and parameter update in one pass."""
+"""Sum of gradients and parameter update in one pass, a kernel for each rule.
+
+The kernels are all made from one loop: a rule's vectors are loaded, computed and
+stored. An element's result does not depend on where a run of elements begins or ends,
+so that devices can share the work.
+
+Next: `runtime.kernels.cpu.update_rules`.
+"""
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Callable
+from typing import Any, get_args, get_type_hints
 
-from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.entry import named_kernel
+from runtime.kernels.cpu.tuples import rule_arguments, store_vectors, tuple_at
+from runtime.kernels.cpu.update_rules import VECTOR_RULES
 from runtime.kernels.cpu.vector import (
     LANES,
-    get_double,
+    Vector,
     get_integer,
+    inlined,
     load_first,
-    splat,
-    store_first,
-    where_less,
-    zeros,
 )
 
 
-@kernel
-def sgd(
-    weight: int,
-    momentum_state: int,
-    gradients: int,
-    devices: int,
-    begin: int,
-    end: int,
-    hyper: int,
-) -> None:
-    """MXNet's SGD on elements begin..end of flat buffers.
+@inlined
+def summed(gradients: int, devices: int, i: int, count: int) -> Vector:
+    """Sum of the devices' gradients, in order."""
+    total = load_first(get_integer(gradients, 0), i, count)
+    for device in range(1, devices):
+        total = total + load_first(get_integer(gradients, device), i, count)
+    return total
 
-    G = clip(rescale * (sum of the devices' gradients, in order)). Without state
-    w = (1 - lr * wd) * w - lr * G; with it mom = mu * mom - lr * (G + wd * w) and
-    w += mom. An element's result does not depend on the bounds.
+
+def _make(name: str, rule: Callable[..., Any]) -> None:
+    """Register the kernel that runs a rule over `size` elements.
+
+    `tensors` is a table of the addresses of weight and states.
     """
-    rate = get_double(hyper, 0)
-    decay = get_double(hyper, 1)
-    rescale = splat(np.float32(get_double(hyper, 2)))
-    clip = np.float32(get_double(hyper, 3))
-    high = splat(clip)
-    low = splat(-clip)
-    momentum = splat(np.float32(get_double(hyper, 4)))
-    lr = splat(np.float32(rate))
-    wd = splat(np.float32(decay))
-    keep = splat(np.float32(1.0 - rate * decay))
-    for i in range(begin, end, LANES):
-        count = end - i
-        g = zeros()
-        for device in range(devices):
-            part = load_first(get_integer(gradients, device), i, count)
-            g = part if device == 0 else g + part
-        g = g * rescale
-        if clip >= np.float32(0):
-            g = where_less(g, low, low, g)
-            g = where_less(high, g, high, g)
-        w = load_first(weight, i, count)
-        if momentum_state == 0:
-            w = w * keep - lr * g
-        else:
-            change = load_first(momentum_state, i, count) * momentum
-            change = change - lr * (g + wd * w)
-            store_first(momentum_state, i, change, count)
-            w = w + change
-        store_first(weight, i, w, count)
+    hints = get_type_hints(rule)
+    results = len(get_args(hints.pop("return")))
+    kinds = list(hints.values())
+    read = kinds.count(Vector) - 1  # the gradient is summed
+    places_of = tuple_at(int, read)
+    scalars_of = tuple_at(float, kinds.count(float))
+    arguments = rule_arguments(read, kinds.count(float))
+    store_all = store_vectors(read, results)
+    step = inlined(rule)
+
+    def update(
+        tensors: int, gradients: int, devices: int, size: int, hyper: int
+    ) -> None:
+        # Read before the loop, whose stores might change them for all that LLVM knows.
+        places, scalars = places_of(tensors), scalars_of(hyper)
+        whole = size - size % LANES
+        for i in range(0, whole, LANES):
+            g = summed(gradients, devices, i, LANES)
+            store_all(places, i, step(*arguments(g, places, scalars, i, LANES)), LANES)
+        if whole < size:
+            rest = size - whole
+            g = summed(gradients, devices, whole, rest)
+            new = step(*arguments(g, places, scalars, whole, rest))
+            store_all(places, whole, new, rest)
+
+    named_kernel(f"update_{name}", update)
+
+
+for _name, _rule in VECTOR_RULES.items():
+    _make(_name, _rule)

@@ -12,9 +12,9 @@ means all), so that the end of a run gives bit for bit what its body gives.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 from llvmlite import ir
@@ -73,15 +73,22 @@ _TYPES: dict[Any, Any] = {
 }
 
 
+def tuple_type(members: Sequence[Any]) -> Any:
+    """Numba's type of a tuple, from types as in annotations."""
+    return types.Tuple([_TYPES[member] for member in members])
+
+
 def inlined(function: F) -> F:
     """Make a function available to kernels; LLVM inlines it where that pays.
 
-    Its types are those of its annotations (`int` is int64, `float` is float64).
-    Numba compiles it as a part of each kernel that calls it, never on its own: that
-    is several times faster than a jitted function per helper.
+    Its types are those of its annotations (`int` is int64, `float` is float64; a tuple
+    can be returned). Numba compiles it as a part of each kernel that calls it, never on
+    its own: that is several times faster than a jitted function per helper.
     """
     hints = get_type_hints(function)
-    returns = _TYPES[hints.pop("return")]
+    hint = hints.pop("return")
+    several = get_origin(hint) is tuple
+    returns = tuple_type(get_args(hint)) if several else _TYPES[hint]
     _define(function, signature(returns, *[_TYPES[hint] for hint in hints.values()]))
     return function
 
@@ -256,9 +263,8 @@ def _whole(builder: Any, count: Any) -> Any:
     return builder.icmp_signed(">=", count, ir.Constant(INT64, LANES))
 
 
-@primitive(Vector, int, int, int)
-def load_first(builder: Any, address: Any, index: Any, count: Any) -> Any:
-    """First `count` elements of the vector at an address, then zeros."""
+def emit_load_first(builder: Any, address: Any, index: Any, count: Any) -> Any:
+    """LLVM vector for `load_first`."""
     place = pointer(builder, address, index, FLOAT, VECTOR)
     with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
         with whole:
@@ -273,6 +279,12 @@ def load_first(builder: Any, address: Any, index: Any, count: Any) -> Any:
     return value
 
 
+@primitive(Vector, int, int, int)
+def load_first(builder: Any, address: Any, index: Any, count: Any) -> Any:
+    """First `count` elements of the vector at an address, then zeros."""
+    return emit_load_first(builder, address, index, count)
+
+
 @primitive(Vector, int, int, int, Vector)
 def load_first_or(
     builder: Any, address: Any, index: Any, count: Any, other: Any
@@ -282,15 +294,22 @@ def load_first_or(
     return masked_load(builder, place, first_mask(builder, count), other)
 
 
-@primitive(NoneType, int, int, Vector, int)
-def store_first(builder: Any, address: Any, index: Any, value: Any, count: Any) -> None:
-    """Store the first `count` elements of a vector."""
+def emit_store_first(
+    builder: Any, address: Any, index: Any, value: Any, count: Any
+) -> None:
+    """Store as LLVM instructions, for `store_first`."""
     place = pointer(builder, address, index, FLOAT, VECTOR)
     with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
         with whole:
             store_unaligned(builder, value, place)
         with part:
             masked_store(builder, value, place, first_mask(builder, count))
+
+
+@primitive(NoneType, int, int, Vector, int)
+def store_first(builder: Any, address: Any, index: Any, value: Any, count: Any) -> None:
+    """Store the first `count` elements of a vector."""
+    emit_store_first(builder, address, index, value, count)
 
 
 @primitive(NoneType, int, int, Vector)
@@ -441,6 +460,12 @@ def fma(builder: Any, a: Any, b: Any, c: Any) -> Any:
 
 
 @primitive(Vector, Vector)
+def square_roots(builder: Any, a: Any) -> Any:
+    """Square root of each element."""
+    return llvm(builder, f"llvm.sqrt.v{LANES}f32", VECTOR, a)
+
+
+@primitive(Vector, Vector)
 def absolute(builder: Any, a: Any) -> Any:
     """Absolute value."""
     return llvm(builder, f"llvm.fabs.v{LANES}f32", VECTOR, a)
@@ -464,6 +489,19 @@ def where_equal(builder: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
     return builder.select(builder.fcmp_ordered("==", a, b), yes, no)
 
 
+@primitive(Vector, Vector, Vector, Vector, Vector)
+def where_at_most(builder: Any, a: Any, b: Any, yes: Any, no: Any) -> Any:
+    """`yes` where a <= b, `no` elsewhere (also where a or b is NaN)."""
+    return builder.select(builder.fcmp_ordered("<=", a, b), yes, no)
+
+
+@primitive(Vector, Vector, Vector)
+def larger(builder: Any, a: Any, b: Any) -> Any:
+    """The larger one of each two elements; NaN where one of them is."""
+    larger_one = builder.select(builder.fcmp_ordered(">", a, b), a, b)
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, larger_one)
+
+
 @primitive(Vector, Vector, int)
 def keep_first(builder: Any, a: Any, count: Any) -> Any:
     """First `count` elements of `a`, then zeros."""
@@ -485,6 +523,13 @@ def _fold(builder: Any, a: Any, combine: Callable[[Any, Any], Any]) -> Any:
 def sum_of(builder: Any, a: Any) -> Any:
     """Sum of the elements."""
     return _fold(builder, a, builder.fadd)
+
+
+@primitive(float, Vector)
+def square_sum(builder: Any, a: Any) -> Any:
+    """Sum of the elements' squares, in float64."""
+    doubles = builder.fpext(a, _DOUBLES)
+    return _fold(builder, builder.fmul(doubles, doubles), builder.fadd)
 
 
 @primitive(np.float32, Vector)

@@ -1,68 +1,168 @@
-"""The fused sum of gradients and SGD step against NumPy."""
+"""Every update kernel against its definition: the same bits, whatever the length.
+
+Kernels and definitions do the same float32 operations in the same order, but for norms,
+whose sums are ordered differently.
+"""
 
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from runtime.kernels.cpu.table import UPDATE_RULES
+from runtime.ops.update import get_rule
 from tests.runtime.kernels.cpu.conftest import Kernels, Memory
 
+Floats = NDArray[np.float32]
 
-def expected_step(w, mom, gradients, lr, wd, rescale, clip, mu):
-    """MXNet's SGD in float64: the new weight and momentum."""
-    g = sum(np.asarray(part, np.float64) for part in gradients) * rescale
-    if clip >= 0:
-        g = np.clip(g, -clip, clip)
-    if mom is None:
-        return (1 - lr * wd) * w.astype(np.float64) - lr * g, None
-    mom = mu * mom.astype(np.float64) - lr * (g + wd * w.astype(np.float64))
-    return w + mom, mom
+# The scalars after lr, wd, rescale_grad and clip_gradient.
+SCALARS: dict[str, tuple[float, ...]] = {
+    "sgd": (0.9,),
+    "nag": (0.9,),
+    "signum": (0.9, 0.1),
+    "dcasgd": (0.9, 0.4),
+    "adam": (0.9, 0.99, 1e-8),
+    "adamax": (0.9, 0.99),
+    "nadam": (0.9, 0.99, 1e-3, 0.5, 0.6, 0.3, 0.01),
+    "ftml": (0.6, 0.99, 1e-3, 0.4, 0.01),
+    "adagrad": (1e-7,),
+    "adadelta": (0.9, 1e-5),
+    "rmsprop": (0.9, 1e-8, 1.0),
+    "rmsprop_centered": (0.9, 0.8, 1e-3, -1.0),
+    "ftrl": (0.05, 1.0),
+    "lars": (0.9, 0.5, 0.1, 1.0),
+    "lamb": (0.9, 0.99, 1e-6, 0.1, 0.01, 0.5, 1.0),
+}
+LENGTHS = (*range(1, 34), 47, 48, 63, 64, 65, 1000, 4099)
+ELEMENTWISE = [name for name in UPDATE_RULES if name != "lamb"]
 
 
-@pytest.mark.parametrize("clip", [-1.0, 0.0, 0.02])
-@pytest.mark.parametrize("momentum", [None, 0.9])
-@settings(max_examples=40, deadline=None)
-@given(n=st.integers(1, 100), devices=st.integers(1, 3), parts=st.integers(1, 4))
-def test_sgd(kernels: Kernels, n, devices, parts, momentum, clip):
-    memory, random = Memory(), np.random.default_rng(n)
-    w = memory.array(random.normal(size=n))
-    mom = None if momentum is None else memory.array(random.normal(size=n))
-    gradients = [memory.array(random.normal(size=n)) for _ in range(devices)]
-    addresses = memory.array([g.ctypes.data for g in gradients], np.int64)
-    hyper = memory.array([0.1, 0.01, 1 / 32, clip, momentum or 0], np.float64)
-    new_w, new_mom = expected_step(w, mom, gradients, *hyper)
-    whole_w = memory.array(w)
-    whole_mom = 0 if mom is None else memory.array(mom)
+class Problem:
+    """A weight, its states and the gradients of some devices, in guarded memory."""
 
-    bounds = np.linspace(0, n, parts + 1).astype(int)
-    for begin, end in itertools.pairwise(bounds):
-        kernels(
-            "sgd",
-            weight=w,
-            momentum_state=0 if mom is None else mom,
-            gradients=addresses,
-            devices=devices,
-            begin=int(begin),
-            end=int(end),
-            hyper=hyper,
-        )
+    def __init__(self, name: str, n: int, devices: int, clip: float) -> None:
+        self.memory = Memory()
+        self.name = name
+        self.rule = get_rule(name.removesuffix("_plain"))
+        kept = () if name.endswith("_plain") else self.rule.states
+        random = np.random.default_rng(n)
 
-    np.testing.assert_allclose(w, new_w, rtol=1e-5, atol=1e-6)
-    if mom is not None:
-        np.testing.assert_allclose(mom, new_mom, rtol=1e-5, atol=1e-6)
-    kernels(
-        "sgd",
-        weight=whole_w,
-        momentum_state=whole_mom,
-        gradients=addresses,
-        devices=devices,
-        begin=0,
-        end=n,
-        hyper=hyper,
-    )
-    np.testing.assert_array_equal(w, whole_w)
-    memory.check()
+        def normal() -> Floats:
+            return self.memory.array(random.normal(size=n))  # type: ignore[return-value]
+
+        self.weight = normal()
+        # Positive; the first one is more than the squares of the others.
+        self.states = [np.abs(normal(), out=normal()) for _ in kept]
+        for state in self.states[:1]:
+            state += 20
+        self.gradients = [normal() for _ in range(devices)]
+        common = (0.1, 0.03, 1 / 3, clip)
+        self.hyper = self.memory.array((*common, *SCALARS[self.rule.name]), np.float64)
+
+    def expected(self) -> list[Floats]:
+        """New weight and states by the definition."""
+        total = self.gradients[0]
+        for gradient in self.gradients[1:]:
+            total = total + gradient
+        with np.errstate(all="ignore"):
+            weight, states = self.rule.apply(
+                self.weight, total, self.states, self.hyper
+            )
+        return [weight, *states]
+
+    def run(self, kernels: Kernels, kernel: str, *bounds: int, **more: Any) -> None:
+        """Run a kernel over the elements between each two bounds."""
+
+        def table(arrays: list[Floats], begin: int) -> NDArray[Any]:
+            addresses = [array[begin:].ctypes.data for array in arrays]
+            return self.memory.array(addresses, np.int64)
+
+        for begin, end in itertools.pairwise(bounds):
+            kernels(
+                kernel,
+                tensors=table([self.weight, *self.states], begin),
+                gradients=table(self.gradients, begin),
+                devices=len(self.gradients),
+                size=end - begin,
+                **{"hyper": self.hyper} | more,
+            )
+        self.memory.check()
+
+    @property
+    def results(self) -> list[Floats]:
+        return [self.weight, *self.states]
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.3])
+@pytest.mark.parametrize("devices", [1, 2, 3])
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_kernel_gives_the_bits_of_its_definition(
+    kernels: Kernels, name: str, devices: int, clip: float
+) -> None:
+    for n in LENGTHS:
+        problem = Problem(name, n, devices, clip)
+        before = problem.weight.copy()
+        expected = problem.expected()
+        problem.run(kernels, f"update_{name}", 0, n)
+        np.testing.assert_array_equal(problem.results, expected)
+        assert (problem.weight != before).any()
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_the_bounds_of_a_share_do_not_show(kernels: Kernels, name: str) -> None:
+    whole, shared = (Problem(name, 100, 2, 0.3) for _ in range(2))
+    whole.run(kernels, f"update_{name}", 0, 100)
+    shared.run(kernels, f"update_{name}", 0, 1, 18, 50, 97, 100)
+    np.testing.assert_array_equal(whole.results, shared.results)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_a_nan_shows_and_zeros_do_not_harm(kernels: Kernels, name: str) -> None:
+    problem = Problem(name, 40, 1, 0.3)
+    for array in (problem.weight, *problem.states, *problem.gradients):
+        array[3:6] = 0
+    problem.gradients[0][20] = np.nan
+    expected = problem.expected()
+    problem.run(kernels, f"update_{name}", 0, 40)
+    np.testing.assert_array_equal(problem.results, expected)
+    assert np.isnan(problem.weight[20])
+    assert np.isfinite(np.delete(problem.weight, 20)).all()
+
+
+@pytest.mark.parametrize("name", ["ftrl", "ftml"])
+def test_a_rate_of_zero_is_no_step(kernels: Kernels, name: str) -> None:
+    problem = Problem(name, 40, 1, 0.3)
+    problem.hyper[0] = 0
+    before = [array.copy() for array in problem.results]
+    problem.run(kernels, f"update_{name}", 0, 40)
+    np.testing.assert_array_equal(problem.results, before)
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.3])
+@pytest.mark.parametrize("devices", [1, 2])
+@pytest.mark.parametrize(
+    ("name", "kernel"), [("lars", "sgd"), ("lars_plain", "sgd_plain"), ("lamb", "lamb")]
+)
+@pytest.mark.parametrize("case", ["normal", "no weight", "no gradient", "fixed rate"])
+def test_norms_come_first(
+    kernels: Kernels, case: str, name: str, kernel: str, devices: int, clip: float
+) -> None:
+    for n in (1, 5, 16, 33, 1000, 4099):
+        problem = Problem(name, n, devices, clip)
+        if case == "no weight":
+            problem.weight[:] = 0
+        if case == "no gradient":
+            for gradient in problem.gradients:
+                gradient[:] = 0
+        if case == "fixed rate":  # LARS of a bias; LAMB without bounds of the norm
+            problem.hyper[7 if name != "lamb" else 9 :] = 0 if name != "lamb" else -1
+        scaled = problem.memory.array(np.full(len(problem.hyper), np.nan), np.float64)
+        expected = problem.expected()
+        measure = f"measure_{problem.rule.name}"
+        problem.run(kernels, measure, 0, n, scaled=scaled)
+        problem.run(kernels, f"update_{kernel}", 0, n, hyper=scaled)
+        np.testing.assert_allclose(problem.results, expected, rtol=2e-6, atol=1e-7)

@@ -1,0 +1,70 @@
+"""The native rows of a parameter update."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from runtime.devices.cpu import cost
+from runtime.graph.plan import NativeRow, Span, UpdateRow
+from runtime.kernels.cpu.table import KERNELS
+
+# Rules that first measure the weight, and what then updates it.
+_MEASURED = {"lars": "sgd", "lamb": "lamb"}
+
+# In cache: only small updates are asked for their cost.
+_MICROSECONDS_PER_FLOAT = 1e-4
+
+
+def update_rows(row: UpdateRow) -> list[NativeRow] | None:
+    """The same update by kernels; None if there are none for it.
+
+    Segment `scaled` is scratch, laid out as `hyper`.
+    """
+    rule = _MEASURED.get(row.rule, row.rule) + ("" if row.states else "_plain")
+    if row.weight.dtype != "float32" or f"update_{rule}" not in KERNELS:
+        return None
+    rows = [_ones(row)] if row.reset else []
+    if row.rule not in _MEASURED:
+        return [*rows, _update(f"update_{rule}", row)]
+    place = replace(row.hyper.address, segment="scaled")
+    scaled = replace(row, hyper=replace(row.hyper, address=place))
+    written = Span(place.segment, place.offset, place.offset + row.hyper.nbytes)
+    measure = _update(f"measure_{row.rule}", row)
+    measure = replace(
+        measure,
+        operands={**measure.operands, "scaled": place},
+        writes=(*measure.writes, written),
+    )
+    return [*rows, measure, _update(f"update_{rule}", scaled)]
+
+
+def _update(kernel: str, row: UpdateRow) -> NativeRow:
+    size, streams = row.weight.size, 2 + 2 * len(row.states) + len(row.gradients)
+    return NativeRow(
+        kernel,
+        row.node,
+        {
+            "tensors": (row.weight.address, *(s.address for s in row.states)),
+            "gradients": tuple(gradient.address for gradient in row.gradients),
+            "devices": len(row.gradients),
+            "size": size,
+            "hyper": row.hyper.address,
+        },
+        reads=row.reads,
+        writes=row.writes,
+        cost=cost.ROW + size * streams * _MICROSECONDS_PER_FLOAT,
+    )
+
+
+def _ones(row: UpdateRow) -> NativeRow:
+    weight = row.weight.address
+    return NativeRow(
+        "set_value",
+        row.node,
+        {"y": weight, "count": row.weight.size, "value": 1.0},
+        reads=(),
+        writes=(
+            Span(weight.segment, weight.offset, weight.offset + row.weight.nbytes),
+        ),
+        cost=cost.ROW,
+    )
