@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from asyncmod import (
         callback,
+        checkpoint,
         context,
         errors,
         executor,
@@ -69,6 +70,7 @@ __all__ = [
     "SequentialModule",
     "bind",
     "callback",
+    "checkpoint",
     "context",
     "cpu",
     "errors",

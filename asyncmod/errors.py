@@ -21,6 +21,7 @@ that old `except` clauses go on working::
     ├── MissingParameterError [RuntimeError]
     │                                       a parameter is not presented
     ├── ExtraParameterError [ValueError]    a parameter that the symbol lacks
+    ├── CheckpointError [OSError]           a checkpoint cannot be saved, or is invalid
     ├── NotAwaitedError [RuntimeError]      an `await` was forgotten
     └── UnsupportedError [NotImplementedError]
                                             asyncmod does not do that (yet)
@@ -45,6 +46,7 @@ __all__ = [
     "ArgumentError",
     "ArgumentTypeError",
     "AsyncmodError",
+    "CheckpointError",
     "ClosedError",
     "DeviceError",
     "ExtraParameterError",
@@ -93,6 +95,10 @@ class MissingParameterError(AsyncmodError, RuntimeError):
 
 class ExtraParameterError(AsyncmodError, ValueError):
     """A value was given for a parameter that the symbol does not have."""
+
+
+class CheckpointError(AsyncmodError, OSError):
+    """A checkpoint cannot be saved, or a file is no valid checkpoint."""
 
 
 class NotAwaitedError(AsyncmodError, RuntimeError):

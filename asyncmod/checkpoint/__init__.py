@@ -1,0 +1,20 @@
+"""Checkpoints in asyncmod's own format, written off the training path.
+
+The format is described in `docs/checkpoint-format.md`.
+
+Next: `asyncmod.checkpoint.layout`.
+"""
+
+from asyncmod.checkpoint.header import Header
+from asyncmod.checkpoint.mapped_file import CheckpointFile, Verify, open_checkpoint
+from asyncmod.checkpoint.writer import write_checkpoint
+from asyncmod.errors import CheckpointError
+
+__all__ = [
+    "CheckpointError",
+    "CheckpointFile",
+    "Header",
+    "Verify",
+    "open_checkpoint",
+    "write_checkpoint",
+]
