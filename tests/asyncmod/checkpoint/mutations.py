@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -110,5 +111,5 @@ def _change_field(content: Any, random_: random.Random) -> None:
         elif action == 2 and isinstance(inner, int):
             content[key] = (inner + random_.choice((-64, -1, 1, 64))) % 2**64
         else:
-            content[key] = random_.choice(INTERESTING)
+            content[key] = deepcopy(random_.choice(INTERESTING))
         return
