@@ -7,6 +7,7 @@ from typing import Any
 
 from runtime.actors.command import Command
 from runtime.actors.device_thread import DeviceThread, Observer
+from runtime.actors.doorbell import Doorbells
 from runtime.context import DeviceId
 
 
@@ -16,10 +17,17 @@ class DeviceActor:
     Attributes:
         device_id: Which device.
         thread: Its thread.
+        doorbells: What tasks wait with for its commands.
     """
 
-    def __init__(self, device_id: DeviceId, observe: Observer | None = None) -> None:
+    def __init__(
+        self,
+        device_id: DeviceId,
+        doorbells: Doorbells,
+        observe: Observer | None = None,
+    ) -> None:
         self.device_id = device_id
+        self.doorbells = doorbells
         self.thread = DeviceThread(str(device_id), observe)
         self._device: Any = None
 
@@ -41,5 +49,6 @@ def send(command: Command[Any], actors: Sequence[DeviceActor]) -> None:
     Nothing else can come between, so that all actors see all commands in one order: no
     two commands can wait for each other at barriers.
     """
+    command.doorbells = actors[0].doorbells
     for index, actor in enumerate(actors):
         actor.thread.put(command, index)

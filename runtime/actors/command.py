@@ -16,6 +16,7 @@ from typing import Any, Generic, TypeVar
 import trio
 
 from runtime.actors.barrier import Barrier
+from runtime.actors.doorbell import Doorbell, Doorbells
 
 T = TypeVar("T")
 
@@ -35,9 +36,11 @@ class Command(Generic[T]):
         finished: Whether all jobs have ended; changes on the Trio thread only.
         errors: What each job raised, or None.
         together: Where the threads meet before they begin anything else; or None.
+        doorbells: What to wait with, set by whoever sends it; None to have Trio called.
     """
 
     __slots__ = (
+        "_doorbell",
         "_jobs",
         "_left",
         "_lock",
@@ -47,6 +50,7 @@ class Command(Generic[T]):
         "_state",
         "_task",
         "_token",
+        "doorbells",
         "errors",
         "finished",
         "label",
@@ -81,6 +85,8 @@ class Command(Generic[T]):
         self.finished = False
         self.errors: list[BaseException | None] = [None] * len(jobs)
         self.together = Barrier(len(jobs)) if together else None
+        self.doorbells: Doorbells | None = None
+        self._doorbell: Doorbell | None = None  # of the task that waits, if it has one
         self._jobs = jobs
         self._results: list[Any] = [None] * len(jobs)
         self._left = len(jobs)
@@ -115,6 +121,10 @@ class Command(Generic[T]):
 
     def announce(self) -> None:
         """Tell Trio that all jobs have ended."""
+        with self._lock:
+            if self._doorbell is not None:
+                self._doorbell.ring()
+                return
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._finish)
 
@@ -146,6 +156,10 @@ class Command(Generic[T]):
         if self.finished or self.withdrawn:
             await trio.lowlevel.checkpoint_if_cancelled()
             return
+        doorbell = self._listen()
+        if doorbell is not None:
+            await self._wait_for(doorbell, abandon)
+            return
         self._task = trio.lowlevel.current_task()
 
         def abort(raise_cancel: Any) -> trio.lowlevel.Abort:
@@ -167,6 +181,50 @@ class Command(Generic[T]):
         if error is not None:
             raise error
         return self._results
+
+    def _listen(self) -> Doorbell | None:
+        """A doorbell that will be rung; None if Trio will be told otherwise."""
+        doorbell = None if self.doorbells is None else self.doorbells.take()
+        if doorbell is None:
+            return None
+        with self._lock:
+            if self._left:
+                self._doorbell = doorbell
+                return doorbell
+        self._give_back(doorbell)
+        return None
+
+    async def _wait_for(self, doorbell: Doorbell, abandon: bool) -> None:
+        interrupt: BaseException | None = None
+        try:
+            await doorbell.wait()
+        except BaseException as error:
+            if self.withdraw() or abandon:
+                self._ignore(doorbell)
+                raise
+            if not isinstance(error, trio.Cancelled):
+                interrupt = error  # ctrl-C, which nobody would repeat
+            with trio.CancelScope(shield=True):
+                await doorbell.wait()
+        self._give_back(doorbell)
+        self._finish()
+        if interrupt is not None:
+            raise interrupt
+
+    def _ignore(self, doorbell: Doorbell) -> None:
+        """Wait no more; if it was rung meanwhile, the command has finished."""
+        with self._lock:
+            self._doorbell = None
+            rung = not (self._left or self._state is State.WITHDRAWN)
+        self._give_back(doorbell)
+        if rung:
+            self._finish()
+
+    def _give_back(self, doorbell: Doorbell) -> None:
+        assert self.doorbells is not None
+        self._doorbell = None
+        doorbell.silence()
+        self.doorbells.give_back(doorbell)
 
     def _finish(self) -> None:
         self.finished = True

@@ -13,6 +13,7 @@ import trio
 
 from runtime.actors.barrier import Barrier
 from runtime.actors.command import Command
+from runtime.actors.linger import Word
 
 Event = Literal["queued", "reached", "began", "ended"]
 # Told of each event with the thread's name and the command: "queued" on the Trio
@@ -33,7 +34,7 @@ class DeviceThread:
         self.observe = observe
         self._mailbox: SimpleQueue[tuple[Command[Any], int] | None] = SimpleQueue()
         # Counted by the Trio thread and by the device thread; equal when idle.
-        self._queued = 0
+        self._queued = Word(0)
         self._passed = 0
         self._running: tuple[str, float] | None = None
         self._together: Barrier | None = None  # of the last command
@@ -52,7 +53,7 @@ class DeviceThread:
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or running; exact on the Trio thread."""
-        return self._queued == self._passed
+        return self._queued.value == self._passed
 
     @property
     def running(self) -> str | None:
@@ -65,8 +66,8 @@ class DeviceThread:
 
     def put(self, command: Command[Any], index: int) -> None:
         """Enqueue job `index` of a command."""
-        self._queued += 1
         self._mailbox.put((command, index))
+        self._queued.value += 1
         if self.observe is not None:
             self.observe("queued", self.name, command)
 
@@ -83,6 +84,7 @@ class DeviceThread:
         while (item := self._mailbox.get()) is not None:
             self._execute(*item)
             del item  # it may hold large arrays, and the next one may be long in coming
+            self._queued.linger(self._passed)
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._stopped.set)
 

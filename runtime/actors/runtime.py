@@ -19,6 +19,7 @@ from runtime.actors.actor import DeviceActor
 from runtime.actors.affinity import spread
 from runtime.actors.blas import single_threaded_blas
 from runtime.actors.device_thread import Observer
+from runtime.actors.doorbell import Doorbells
 from runtime.context import DeviceId
 from runtime.errors import ClosedError
 
@@ -49,6 +50,7 @@ class Runtime:
         self.last_yield = 0.0
         self._nursery = nursery
         self._actors: dict[DeviceId, DeviceActor] = {}
+        self._doorbells = Doorbells()
         self._owned: dict[int, Closable] = {}
         self._observe: Observer | None = None
 
@@ -79,7 +81,8 @@ class Runtime:
         self._check_open()
         actor = self._actors.get(device_id)
         if actor is None:
-            actor = self._actors[device_id] = DeviceActor(device_id, self._observe)
+            actor = DeviceActor(device_id, self._doorbells, self._observe)
+            self._actors[device_id] = actor
             spread([other.thread.native_id for other in self._actors.values()])
         return actor
 
@@ -111,6 +114,7 @@ class Runtime:
         with trio.move_on_after(deadline, shield=True):
             for thread in threads:
                 await thread.join()
+        self._doorbells.close()
         blocking = [text for thread in threads if (text := thread.running)]
         if blocking:
             _logger().warning(

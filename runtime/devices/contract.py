@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from runtime.actors.linger import Linger
 from runtime.graph.build import Native
 from runtime.graph.plan import Plan, Section
 
@@ -117,6 +118,8 @@ class Device(Protocol):
         memory_space: Devices of equal memory space can share segments.
         native: What it offers to the compiler besides NumPy definitions; None if
             nothing.
+        linger: How its thread waits for its next work before it blocks, without the
+            interpreter lock; None if it has no code for that.
     """
 
     @property
@@ -125,6 +128,8 @@ class Device(Protocol):
     def memory_space(self) -> str: ...
     @property
     def native(self) -> Native | None: ...
+    @property
+    def linger(self) -> Linger | None: ...
 
     def compile(
         self,

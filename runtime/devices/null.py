@@ -28,6 +28,7 @@ class NullDevice:
     name: str = "null(0)"
     memory_space: str = "host"
     native: None = None
+    linger: None = None
 
     def compile(
         self,

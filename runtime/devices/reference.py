@@ -17,6 +17,7 @@ class ReferenceDevice:
     name: str = "reference(0)"
     memory_space: str = "host"
     native: None = None
+    linger: None = None
 
     def compile(
         self,

@@ -109,6 +109,7 @@ class SimulatedDevice:
 
     name: str = "simulated(0)"
     native: None = None
+    linger: None = None
 
     @property
     def memory_space(self) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from runtime.actors import linger
 from runtime.actors.crew import Crew, shielded
 from runtime.context import DeviceId
 from runtime.devices.contract import Device, Program
@@ -132,7 +133,9 @@ def _open(device_id: DeviceId) -> Device:
             f"threads (={device_id.threads}) of {device_id} must be 1: use one device "
             "per thread, such as [cpu(0), cpu(1)]"
         )
-    return create_device(device_id.kind, device_id.index, device_id.worker)
+    device = create_device(device_id.kind, device_id.index, device_id.worker)
+    linger.offer(device.linger)
+    return device
 
 
 def _plan(

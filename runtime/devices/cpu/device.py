@@ -13,6 +13,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.actors.linger import Linger
 from runtime.devices.contract import Segment, StepKey
 from runtime.devices.cpu.native import CpuNative
 from runtime.devices.host import Bound, HostProgram
@@ -142,6 +143,10 @@ class CpuDevice:
     def native(self) -> Native | None:
         """None without Numba: then the definitions run everything, slower."""
         return CpuNative() if self._library.available else None
+
+    @cached_property
+    def linger(self) -> Linger | None:
+        return self._library.linger()
 
     def compile(
         self,

@@ -26,6 +26,7 @@ from runtime.kernels.cpu import (
     update_norms,
 )
 from runtime.kernels.cpu.entry import row_function
+from runtime.kernels.cpu.linger import linger
 from runtime.kernels.cpu.microkernel import tiles_module
 from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 from runtime.kernels.cpu.vm import run_rows
@@ -44,7 +45,9 @@ KERNEL_MODULES = (
     update_norms,
 )
 
-_KNOWN = {"memset", "memcpy", "memmove"} | {shape.symbol for shape in TILE_SHAPES}
+_KNOWN = {"memset", "memcpy", "memmove", "sched_yield"} | {
+    shape.symbol for shape in TILE_SHAPES
+}
 
 
 def compile_tiles(machine: Any) -> bytes:
@@ -56,6 +59,11 @@ def compile_tiles(machine: Any) -> bytes:
 def compile_virtual_machine(machine: Any) -> bytes:
     """Object code of the virtual machine, a function named `asyncmod_vm`."""
     return _compile(run_rows, 2, "asyncmod_vm", machine)
+
+
+def compile_linger(machine: Any) -> bytes:
+    """Object code of the function that waits, named `asyncmod_linger`."""
+    return _compile(linger, 2, "asyncmod_linger", machine)
 
 
 def compile_kernel(name: str, machine: Any) -> bytes:

@@ -30,6 +30,7 @@ from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 _log = structlog.get_logger("asyncmod")
 _OLDEST_NUMBA = (0, 62)  # its LLVM has untyped pointers
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+_LINGER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 
 
 class Library:
@@ -87,6 +88,17 @@ class Library:
         """
         self._run(table_address, rows)
 
+    def linger(self) -> Callable[[int, int], None] | None:
+        """What waits until the int64 at an address differs from a value, or a while.
+
+        The GIL is free meanwhile. None if there are no kernels, if the system has no
+        `sched_yield`, or with one core, which whoever is waited for needs.
+        """
+        if self._code is None or sys.platform == "win32" or os.cpu_count() == 1:
+            return None
+        with self._lock:
+            return _LINGER(self._code.linger())
+
 
 def _check_numba_version() -> None:
     version = metadata.version("numba")
@@ -142,6 +154,10 @@ class _Code:
         """Address of the virtual machine."""
         return self._address("vm")
 
+    def linger(self) -> int:
+        """Address of the function that waits."""
+        return self._address("linger")
+
     def kernel(self, name: str) -> int:
         """Address of a kernel."""
         self._load_tiles()
@@ -185,6 +201,8 @@ class _Code:
             return compiler.compile_tiles(machine)
         if name == "vm":
             return compiler.compile_virtual_machine(machine)
+        if name == "linger":
+            return compiler.compile_linger(machine)
         return compiler.compile_kernel(name, machine)
 
     def _machine(self) -> Any:
