@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         metric,
         model,
         module,
+        monitor,
         nd,
         optimizer,
         random,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from asyncmod import initializer as init
     from asyncmod import kvstore as kv
     from asyncmod import module as mod
+    from asyncmod import monitor as mon
     from asyncmod import optimizer as opt
     from asyncmod import symbol as sym
     from asyncmod import visualization as viz
@@ -89,6 +91,8 @@ __all__ = [
     "mod",
     "model",
     "module",
+    "mon",
+    "monitor",
     "name",
     "nd",
     "open_runtime",
@@ -111,6 +115,7 @@ _ALIASES = {
     "init": "initializer",
     "kv": "kvstore",
     "mod": "module",
+    "mon": "monitor",
     "name": "symbol.names",
     "opt": "optimizer",
     "sym": "symbol",

@@ -24,6 +24,7 @@ from asyncmod.errors import (
 )
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.gradient_requests import REQUESTS
+from asyncmod.module.monitoring import Monitoring
 from asyncmod.nd import NDArray
 from asyncmod.trio_task import check_trio
 from runtime.actors import current_runtime, open_runtime
@@ -109,6 +110,7 @@ class Executor:
         self._shapes = {name: array.shape for name, array in values.items()}
         self._pending = dict(values)
         self._trained = False
+        self._monitoring = Monitoring()
 
     async def forward(self, is_train: bool = False, **inputs: Any) -> list[NDArray]:
         """Run the graph and return its outputs, in the order of `list_outputs()`.
@@ -135,8 +137,11 @@ class Executor:
                 )
             self._pending[name] = array
         # The two programs have inputs of their own, so that both need every value.
-        await self._group.forward(self._pending, is_train)
+        recording = self._monitoring.begin()
+        await self._group.forward(self._pending, is_train, recording)
         self._trained = is_train
+        if recording is not None:
+            recording.deliver()
         return [output.view(NDArray) for output in await self._group.outputs()]
 
     async def backward(self, out_grads: Any = None) -> dict[str, NDArray]:
@@ -157,9 +162,11 @@ class Executor:
             raise ModuleStateError(
                 "`backward` needs `await executor.forward(is_train=True)` before it"
             )
-        await self._group.backward(
-            None if out_grads is None else self._heads(out_grads)
-        )
+        heads = None if out_grads is None else self._heads(out_grads)
+        recording = self._monitoring.begin()
+        await self._group.backward(heads, recording)
+        if recording is not None:
+            recording.deliver()
         gradients = await self._group.input_gradients()
         return {
             name: gradients[name].view(NDArray)
@@ -175,6 +182,10 @@ class Executor:
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for requests "add"."""
         await self._group.zero_gradients()
+
+    def install_monitor(self, mon: Any) -> None:
+        """Let an `mx.mon.Monitor` see what is inside; see Module.install_monitor."""
+        self._monitoring.install(mon)
 
     async def aclose(self) -> None:
         """Free the memory. Idempotent; cancelled, it is freed all the same, later."""

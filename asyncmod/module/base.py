@@ -19,7 +19,6 @@ from asyncmod import log
 from asyncmod.errors import (
     ArgumentError,
     ModuleStateError,
-    UnsupportedError,
 )
 from asyncmod.history import History
 from asyncmod.io.batch import DataBatch, DataDesc
@@ -159,11 +158,8 @@ class BaseModule:
         raise self._abstract("zero_grad")
 
     def install_monitor(self, mon: Any) -> None:
-        """Install a monitor on all executors."""
-        raise UnsupportedError(
-            "monitors are not here yet: read get_outputs() and get_grads(), or bind "
-            "symbol.get_internals() to see what is inside"
-        )
+        """Let an `mx.mon.Monitor` see what is inside; needs a bound module."""
+        raise self._abstract("install_monitor")
 
     # What stands on that
 
@@ -452,7 +448,8 @@ class BaseModule:
             begin_epoch: Number of the first epoch.
             num_epoch: Number after the last epoch; must be given.
             validation_metric: For `eval_data`; `eval_metric` unless given.
-            monitor: Installed before training.
+            monitor: An `mx.mon.Monitor` to install; `tic` and `toc_print` are called
+                around each batch, and monitored batches do not overlap with others.
             sparse_row_id_fn: Handed to `prepare`.
             count_pad: Count the rows that only fill the last batch up, as MXNet does.
             in_flight: Steps under way at once: 2, or 1 for MXNet's exact order.
@@ -527,6 +524,7 @@ class BaseModule:
                 in_flight=in_flight,
                 count_pad=count_pad,
                 sparse_row_id_fn=sparse_row_id_fn,
+                monitor=monitor,
                 known={
                     "self": self,
                     "train_data": train_data,

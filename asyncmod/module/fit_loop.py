@@ -27,6 +27,7 @@ from asyncmod.progress import Display, Silent
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
+    from asyncmod.monitor import Monitor
 
 Validate = Callable[[int], Awaitable[object]]
 
@@ -63,6 +64,7 @@ class Training:
         in_flight: Steps under way at once, 1 or 2.
         count_pad: Whether padded rows count in the metric.
         sparse_row_id_fn: Handed to `prepare`.
+        monitor: Told where each batch begins and ends.
         known: Entries of `BatchEndParam.locals` that never change.
         display: Told of every batch.
     """
@@ -77,6 +79,7 @@ class Training:
     in_flight: int
     count_pad: bool
     sparse_row_id_fn: Any
+    monitor: Monitor | None
     known: dict[str, Any]
     display: Display = field(default_factory=Silent)
     history: History = field(default_factory=History)
@@ -181,19 +184,25 @@ class Epoch:
         Raises:
             ArgumentError: the iterator gave no batch.
         """
-        self._training.metric.reset()
-        self._training.display.begin_epoch(self._epoch)
-        advance = self._in_order if self._training.in_flight == 1 else self._overlapped
+        training = self._training
+        training.metric.reset()
+        training.display.begin_epoch(self._epoch)
         nbatch = 0
         try:
             batch = await self._fetch(nbatch)
             while batch is not None:
+                monitored = await self._monitor(batch)
+                if training.stopped is not None:
+                    break
                 await self._dispatch(nbatch, batch)
                 nbatch += 1
-                batch = await advance(nbatch)
+                alone = monitored or training.in_flight == 1
+                batch = await (self._in_order if alone else self._overlapped)(nbatch)
             await self._finish_all()
         finally:
             await self._flights.settle()
+            if training.monitor is not None:
+                training.monitor.toc()  # of a step that failed
         if nbatch == 0:
             raise ArgumentError(
                 f"`train_data` gave no batch in epoch {self._epoch}: it is empty, or "
@@ -202,6 +211,20 @@ class Epoch:
         if self._values is None:  # stopped early
             self._values = self._training.metric.get_global_name_value()
         return EpochResult(self._values, nbatch, self._samples, self._timing)
+
+    async def _monitor(self, batch: DataBatch) -> bool:
+        """Begin a batch for the monitor, and say whether it will look at it.
+
+        Such a batch has the devices for itself, so that the monitor sees nothing else.
+        """
+        monitor = self._training.monitor
+        if monitor is None:
+            return False
+        if monitor.is_due:
+            while self._flights:
+                await self._finish(batch)
+        monitor.tic()
+        return monitor.activated
 
     async def _overlapped(self, nbatch: int) -> DataBatch | None:
         """The next batch; the step before the last dispatched one is finished first."""
@@ -287,6 +310,8 @@ class Epoch:
     async def _notify(self, flight: Flight, next_batch: DataBatch | None) -> None:
         """Call the batch callbacks of a counted step."""
         training = self._training
+        if training.monitor is not None:
+            training.monitor.toc_print()
         if not self._flights and next_batch is None:
             # Before the callbacks, which may reset the metric.
             self._values = training.metric.get_global_name_value()

@@ -39,6 +39,7 @@ from asyncmod.module.descriptions import (
     parse_shapes,
 )
 from asyncmod.module.executors import Bound, Executors, Template
+from asyncmod.module.monitoring import Monitoring
 from asyncmod.module.optimization import Optimization
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
@@ -121,6 +122,7 @@ class Module(ScopedModule):
         self._loaded_states: Path | None = None
         self._optimization: Optimization | None = None
         self._seed: int | None = None
+        self._monitoring = Monitoring()
 
     # Scope
 
@@ -692,12 +694,15 @@ class Module(ScopedModule):
         if training:
             self._need_training("forward(is_train=True)")
         bound, inputs = await self._route(data_batch, training)
+        recording = self._monitoring.begin()
         bound.users += 1
         try:
-            await bound.group.forward(inputs, training)
+            await bound.group.forward(inputs, training, recording)
         finally:
             bound.users -= 1
         self._ran(bound, training)
+        if recording is not None:
+            recording.deliver()
 
     async def backward(self, out_grads: Any = None) -> None:
         """Compute gradients; the running statistics of BatchNorm change now.
@@ -721,7 +726,10 @@ class Module(ScopedModule):
         heads: dict[str, Array] | None = None
         if out_grads is not None:
             heads = self._heads(out_grads)
-        await bound.group.backward(heads)
+        recording = self._monitoring.begin()
+        await bound.group.backward(heads, recording)
+        if recording is not None:
+            recording.deliver()
 
     async def update(self) -> None:
         """Update the parameters by the gradients, on all devices or on none.
@@ -753,14 +761,17 @@ class Module(ScopedModule):
         inputs = bound.match_batch(data_batch, True)
         if inputs is None:
             bound, inputs = await self._route(data_batch, True)
+        recording = self._monitoring.begin()
         bound.users += 1
         try:
-            await bound.group.step(inputs, optimization.updater)
+            await bound.group.step(inputs, optimization.updater, recording)
         finally:
             bound.users -= 1
         self._forwarded, self._forwarded_in_training = bound, True
         if bound is not executors.current:
             executors.use(bound)
+        if recording is not None:
+            recording.deliver()
 
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
@@ -848,6 +859,19 @@ class Module(ScopedModule):
             named = dict(zip(self._state_names, states, strict=True))
         await self._bound("set_states").current.group.set_states(named, value)
 
+    def install_monitor(self, mon: Any) -> None:
+        """Let a monitor see what is inside; it stays when the module is bound anew.
+
+        Args:
+            mon: An `mx.mon.Monitor`; installed twice, it still reports once.
+
+        Raises:
+            ModuleStateError: not bound.
+            ArgumentTypeError: `mon` is no monitor.
+        """
+        self._need_bound("install_monitor")
+        self._monitoring.install(mon)
+
     # For the loops, and for modules that are made of modules
 
     def _parameter_names(self) -> list[str]:
@@ -867,8 +891,11 @@ class Module(ScopedModule):
             await bound.group.acquire_slot()
         finally:
             bound.users -= 1
-        pending = bound.group.dispatch_step(inputs, updater)
+        recording = self._monitoring.begin()
+        pending = bound.group.dispatch_step(inputs, updater, observe=recording)
         self._ran(bound, True)
+        if recording is not None:
+            await recording.complete(pending)
         return pending
 
     async def _dispatch_predict(self, batch: Any) -> Step:

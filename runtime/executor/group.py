@@ -26,6 +26,7 @@ from runtime.executor.binding import Binding, bind, closing_jobs
 from runtime.executor.calls import Calls
 from runtime.executor.dispatch import Inputs
 from runtime.executor.exchange import Exchange, check_arrays
+from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec, InputSpec
@@ -149,11 +150,18 @@ class ExecutorGroup:
 
     # Forward and backward -----------------------------------------------------------
 
-    async def forward(self, inputs: Mapping[str, Array], is_train: bool) -> None:
+    async def forward(
+        self,
+        inputs: Mapping[str, Array],
+        is_train: bool,
+        observe: Observe | None = None,
+    ) -> None:
         """Run the graph on a whole batch; inputs not given keep their last values.
 
         With `is_train` on the training program, else on the inference program, which
-        has buffers of its own. Either way `outputs` then reads this forward.
+        has buffers of its own. Either way `outputs` then reads this forward. `observe`
+        is then called on the device threads with everything inside (as in `backward`
+        and `step`), and what it raises fails the call.
 
         Raises:
             KeyError, ShapeError: an input that was not bound so; nothing has run.
@@ -161,20 +169,33 @@ class ExecutorGroup:
         """
         self._check_inputs(inputs)
         if not is_train:
-            jobs = [partial(replica.infer, inputs) for replica in self._replicas]
-            await self._calls.run("forward", jobs, cheap=self._cheap_inference)
+            jobs = [
+                watched(partial(replica.infer, inputs), replica, observe, forward=True)
+                for replica in self._replicas
+            ]
+            cheap = self._cheap_inference and observe is None
+            await self._calls.run("forward", jobs, cheap=cheap)
             return
         if not self.spec.for_training:
             raise GradientError("a training forward needs a group bound for training")
-        jobs = [partial(replica.forward, inputs) for replica in self._replicas]
-        await self._calls.run("forward", jobs, cheap=self._cheap_training)
+        jobs = [
+            watched(partial(replica.forward, inputs), replica, observe, forward=True)
+            for replica in self._replicas
+        ]
+        cheap = self._cheap_training and observe is None
+        await self._calls.run("forward", jobs, cheap=cheap)
 
-    async def backward(self, heads: Mapping[str, Array] | None = None) -> None:
+    async def backward(
+        self,
+        heads: Mapping[str, Array] | None = None,
+        observe: Observe | None = None,
+    ) -> None:
         """Compute gradients; commit the auxiliary states on all devices or on none.
 
         Args:
             heads: Gradient of the outputs by output name, for the whole (merged)
                 outputs; needed where an output is no loss.
+            observe: See `forward`.
 
         Raises:
             GradientError: there was no training forward before, or a head gradient is
@@ -187,8 +208,11 @@ class ExecutorGroup:
         computed = Barrier(len(self._replicas))
 
         def run(replica: Replica) -> None:
+            heads = parts[replica.index]
             try:
-                replica.backward(parts[replica.index])
+                watched(
+                    partial(replica.backward, heads), replica, observe, heads=heads
+                )()
             except BaseException:
                 computed.fail()
                 raise
@@ -196,7 +220,8 @@ class ExecutorGroup:
                 replica.commit()
 
         jobs = [partial(run, replica) for replica in self._replicas]
-        await self._calls.run("backward", jobs, cheap=self._cheap_training)
+        cheap = self._cheap_training and observe is None
+        await self._calls.run("backward", jobs, cheap=cheap)
 
     async def outputs(self) -> list[Array]:
         """Merged outputs of the last forward or step, as fresh arrays.
@@ -254,14 +279,19 @@ class ExecutorGroup:
         """Sum the gradients over the devices and update the parameters, all or none."""
         await self._steps.update(updater)
 
-    async def step(self, inputs: Mapping[str, Array], updater: Updater) -> None:
+    async def step(
+        self,
+        inputs: Mapping[str, Array],
+        updater: Updater,
+        observe: Observe | None = None,
+    ) -> None:
         """Forward, backward and update as one command per device.
 
         If any device fails to compute, no parameter and no auxiliary state changes.
         Cancellation: withdrawn on all devices or, once begun, run to its end.
         """
         self._check_inputs(inputs)
-        await self._steps.step(inputs, updater)
+        await self._steps.step(inputs, updater, observe)
 
     async def acquire_slot(self) -> None:
         """Wait until fewer than `in_flight` steps are under way and reserve a place.
@@ -275,7 +305,12 @@ class ExecutorGroup:
         self._steps.release_slot()
 
     def dispatch_step(
-        self, inputs: Mapping[str, Array], updater: Updater, *, outputs: bool = True
+        self,
+        inputs: Mapping[str, Array],
+        updater: Updater,
+        *,
+        outputs: bool = True,
+        observe: Observe | None = None,
     ) -> Pending:
         """Enqueue a step and return at once; its place is free again when it ends.
 
@@ -286,13 +321,14 @@ class ExecutorGroup:
                 `await pending.copied()`.
             updater: Prepared by `prepare`.
             outputs: Whether the step reads its outputs for `pending.outputs()`.
+            observe: See `forward`.
         """
         try:
             self._check_inputs(inputs)
         except BaseException:
             self._steps.release_slot()
             raise
-        return self._steps.dispatch(inputs, updater, outputs)
+        return self._steps.dispatch(inputs, updater, outputs, observe)
 
     async def read_updater_states(
         self, updater: Updater

@@ -14,15 +14,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.devices.contract import Device, Program, StepKey
+from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
 from runtime.errors import DeviceError, GradientError
 from runtime.executor.memory import Memory
 from runtime.executor.merging import Merge
+from runtime.executor.observation import Observe, Observed, UnfusedPass
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import Selection, is_empty, select, sliced_shape
 from runtime.graph.compile import compile_plan
 from runtime.graph.ir import Shape
 from runtime.graph.plan import Plan
+from runtime.graph.request import Request
 
 Array = NDArray[Any]
 
@@ -66,6 +68,7 @@ class Replica:
             for i in spec.states
         }
         self._last: tuple[Program, int] | None = None
+        self._key = FIRST_STEP
         self._slot = 0
         self._has_auxiliaries = plan is not None and "commit" in plan.sections
         self._written = [n for n, wish in spec.gradients.items() if wish == "write"]
@@ -108,15 +111,8 @@ class Replica:
     def inference_program(self) -> Program:
         """The inference program, made by the first call."""
         if self.inference is None:
-            request = plan_request(
-                self._spec,
-                self.rows,
-                self._device.native,
-                is_train=False,
-                parameters=self._memory.parameters,
-                auxiliaries=self._memory.auxiliaries,
-            )
-            self.inference = self._compile(compile_plan(request), _INFERENCE_SLOTS)
+            plan = compile_plan(self._request(is_train=False))
+            self.inference = self._compile(plan, _INFERENCE_SLOTS)
         return self.inference
 
     # Running ------------------------------------------------------------------------
@@ -212,6 +208,41 @@ class Replica:
             self.index, merged, lambda name: program.read("output", name, _PREDICT_SLOT)
         )
 
+    def observe(
+        self,
+        observe: Observe,
+        *,
+        forward: bool = False,
+        heads: Mapping[str, Array] | None = None,
+    ) -> None:
+        """Show what is inside the last forward, before anything is updated.
+
+        Args:
+            observe: Called with every value.
+            forward: Whether to show the arguments and the forward.
+            heads: Head gradients of the backward to show; None shows none.
+        """
+        if self._last is None:  # idle
+            return
+        program, slot = self._last
+        is_train = program is self.training
+        names = (i.name for i in self._spec.inputs)
+        values = {name: program.read("input", name, slot) for name in names}
+        for segment in ("parameter", "auxiliary"):
+            for name in program.plan.tensors[segment]:
+                values[name] = self.storage.read(segment, name)
+        unfused = UnfusedPass(
+            self._request(is_train),
+            values,
+            self._key if is_train else FIRST_STEP,
+            self.index,
+            observe if forward else _ignore,
+        )
+        unfused.arguments()
+        unfused.forward()
+        if heads is not None:
+            unfused.backward(heads, observe)
+
     # Reading and writing ------------------------------------------------------------
 
     def output(self, name: str) -> Array:
@@ -266,12 +297,23 @@ class Replica:
         shared = dict(self.storage.segments)
         return self._device.compile(plan, shared, slots)
 
+    def _request(self, is_train: bool) -> Request:
+        return plan_request(
+            self._spec,
+            self.rows,
+            self._device.native,
+            is_train=is_train,
+            parameters=self._memory.parameters,
+            auxiliaries=self._memory.auxiliaries,
+        )
+
     def _begin_forward(self) -> StepKey:
         self._last = None
         forwards = self._memory.forwards
         step = forwards[self.index]
         forwards[self.index] = step + 1
-        return StepKey(self._spec.seed, step, self.rows.start)
+        self._key = StepKey(self._spec.seed, step, self.rows.start)
+        return self._key
 
     def _write(self, program: Program, inputs: Mapping[str, Array], slot: int) -> None:
         for name, array in inputs.items():
@@ -300,3 +342,7 @@ def selection(shape: Shape, axis: int, rows: slice) -> Selection:
     if sliced_shape(shape, axis, rows) == shape:
         return None
     return select(axis, rows)
+
+
+def _ignore(seen: Observed) -> None:
+    """Observe nothing."""

@@ -21,6 +21,7 @@ from runtime.executor.calls import Calls
 from runtime.executor.collective import Step, Update
 from runtime.executor.dispatch import Inputs
 from runtime.executor.memory import free
+from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.specification import GroupSpec
 from runtime.executor.updater import Updater, nothing
@@ -81,20 +82,36 @@ class Steps:
         await command.wait()
         command.results()
 
-    async def step(self, inputs: Mapping[str, Array], updater: Updater) -> None:
+    async def step(
+        self,
+        inputs: Mapping[str, Array],
+        updater: Updater,
+        observe: Observe | None = None,
+    ) -> None:
         """Forward, backward and update."""
         calls = self._calls
         update = self._memory.updates.get(updater)
         if update is None:
             update = await self.prepared(updater)
-        if self._inline and update.inline:
+        if self._inline and update.inline and observe is None:
             await calls.breathe()
             if calls.can_inline:
                 self._step_here(inputs, update)
                 return
         step = Step(len(self._replicas))
         jobs = [
-            partial(update.run, replica, step, partial(replica.compute, inputs))
+            partial(
+                update.run,
+                replica,
+                step,
+                watched(
+                    partial(replica.compute, inputs),
+                    replica,
+                    observe,
+                    forward=True,
+                    heads={},
+                ),
+            )
             for replica in self._replicas
         ]
         command = self._send("step", jobs, update, step)
@@ -119,7 +136,11 @@ class Steps:
         self._slots.release()
 
     def dispatch(
-        self, inputs: Mapping[str, Array], updater: Updater, outputs: bool
+        self,
+        inputs: Mapping[str, Array],
+        updater: Updater,
+        outputs: bool,
+        observe: Observe | None = None,
     ) -> Pending:
         """Enqueue a step; its place is given back by its end, or if this raises."""
         try:
@@ -127,9 +148,10 @@ class Steps:
             update = self._memory.updates.get(updater)
             if update is None:
                 raise RuntimeError("call `await group.prepare(updater)` before steps")
-            if self._inline and update.inline and self._calls.can_inline:
+            inline = self._inline and update.inline and observe is None
+            if inline and self._calls.can_inline:
                 return self._dispatch_here(inputs, update, outputs)
-            return self._dispatch(inputs, update, outputs)
+            return self._dispatch(inputs, update, outputs, observe)
         except BaseException:
             self._slots.release()
             raise
@@ -164,7 +186,11 @@ class Steps:
         return pending
 
     def _dispatch(
-        self, inputs: Mapping[str, Array], update: Update, outputs: bool
+        self,
+        inputs: Mapping[str, Array],
+        update: Update,
+        outputs: bool,
+        observe: Observe | None,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas))
         step = Step(len(self._replicas))
@@ -172,8 +198,9 @@ class Steps:
 
         def run(replica: Any) -> None:
             compute = partial(replica.compute, kept.arrays, kept.done, next_slot=True)
+            observed = watched(compute, replica, observe, forward=True, heads={})
             try:
-                took_effect = update.run(replica, step, compute)
+                took_effect = update.run(replica, step, observed)
             finally:
                 kept.done(replica.index)
             if took_effect and merged is not None:

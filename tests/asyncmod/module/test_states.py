@@ -211,11 +211,6 @@ def test_what_is_not_supported_says_so(options: dict[str, Any]) -> None:
         mx.Module(mlp(), **options)
 
 
-def test_monitor_says_that_it_comes_later() -> None:
-    with pytest.raises(UnsupportedError, match="monitors are not here yet"):
-        mx.Module(mlp()).install_monitor(object())
-
-
 def test_every_error_is_one_of_ours() -> None:
     for name in mx.errors.__all__:
         error = getattr(mx.errors, name)
