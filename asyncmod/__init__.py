@@ -12,8 +12,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from asyncmod.absent import ABSENT, refuse
+
 if TYPE_CHECKING:
     from asyncmod import (
+        base,
         callback,
         checkpoint,
         context,
@@ -41,10 +44,21 @@ if TYPE_CHECKING:
     from asyncmod import kvstore as kv
     from asyncmod import module as mod
     from asyncmod import monitor as mon
+    from asyncmod import nd as ndarray
     from asyncmod import optimizer as opt
+    from asyncmod import random as rnd
     from asyncmod import symbol as sym
     from asyncmod import visualization as viz
-    from asyncmod.context import Context, cpu, gpu, reference
+    from asyncmod.base import MXNetError
+    from asyncmod.context import (
+        Context,
+        cpu,
+        cpu_pinned,
+        current_context,
+        gpu,
+        num_gpus,
+        reference,
+    )
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
     from asyncmod.launch import open_runtime, run
@@ -58,6 +72,7 @@ if TYPE_CHECKING:
     )
     from asyncmod.random import seed
     from asyncmod.symbol import AttrScope
+    from asyncmod.symbol import attribute_scope as attribute
     from asyncmod.symbol import names as name
 
 __all__ = [
@@ -66,15 +81,20 @@ __all__ = [
     "BucketingModule",
     "Context",
     "Executor",
+    "MXNetError",
     "Module",
     "PythonLossModule",
     "PythonModule",
     "SequentialModule",
+    "attribute",
+    "base",
     "bind",
     "callback",
     "checkpoint",
     "context",
     "cpu",
+    "cpu_pinned",
+    "current_context",
     "errors",
     "executor",
     "gpu",
@@ -95,11 +115,14 @@ __all__ = [
     "monitor",
     "name",
     "nd",
+    "ndarray",
+    "num_gpus",
     "open_runtime",
     "opt",
     "optimizer",
     "random",
     "reference",
+    "rnd",
     "rnn",
     "run",
     "save_checkpoint",
@@ -112,12 +135,15 @@ __all__ = [
 ]
 
 _ALIASES = {
+    "attribute": "symbol.attribute_scope",
     "init": "initializer",
     "kv": "kvstore",
     "mod": "module",
     "mon": "monitor",
     "name": "symbol.names",
+    "ndarray": "nd",
     "opt": "optimizer",
+    "rnd": "random",
     "sym": "symbol",
     "viz": "visualization",
 }
@@ -127,26 +153,23 @@ _HOMES = {
     "BucketingModule": "module",
     "Context": "context",
     "Executor": "executor",
+    "MXNetError": "base",
     "Module": "module",
     "PythonLossModule": "module",
     "PythonModule": "module",
     "SequentialModule": "module",
     "bind": "executor",
     "cpu": "context",
+    "cpu_pinned": "context",
+    "current_context": "context",
     "gpu": "context",
     "load_checkpoint": "model",
+    "num_gpus": "context",
     "open_runtime": "launch",
     "reference": "context",
     "run": "launch",
     "save_checkpoint": "model",
     "seed": "random",
-}
-_NOT_HERE = {
-    "gluon": "build nets from mx.symbol and train them with mx.Module",
-    "autograd": "gradients come from mx.Module or mx.bind",
-    "np": "arrays are NumPy's own: import numpy",
-    "npx": "arrays are NumPy's own: import numpy",
-    "contrib": "INT8 and other contributed parts are left out",
 }
 
 
@@ -156,8 +179,8 @@ def __getattr__(name: str) -> Any:
         value = getattr(import_module(f"asyncmod.{_HOMES[name]}"), name)
     elif name in __all__:
         value = import_module(f"asyncmod.{_ALIASES.get(name, name)}")
-    elif name in _NOT_HERE:
-        raise AttributeError(f"asyncmod has no `{name}`: {_NOT_HERE[name]}")
+    elif name in ABSENT:
+        raise refuse(f"mx.{name}", name)
     else:
         raise AttributeError(f"module 'asyncmod' has no attribute {name!r}")
     globals()[name] = value

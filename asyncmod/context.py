@@ -7,7 +7,15 @@ from __future__ import annotations
 
 from runtime.context import DeviceId
 
-__all__ = ["Context", "cpu", "gpu", "reference"]
+__all__ = [
+    "Context",
+    "cpu",
+    "cpu_pinned",
+    "current_context",
+    "gpu",
+    "num_gpus",
+    "reference",
+]
 
 Context = DeviceId
 """A device by kind, index, worker and threads; hashable and comparable."""
@@ -37,3 +45,18 @@ def gpu(device_id: int = 0, worker: str = "thread") -> Context:
 def reference(device_id: int = 0) -> Context:
     """The oracle: runs every operator by its NumPy definition, slowly."""
     return DeviceId("reference", device_id)
+
+
+def cpu_pinned(device_id: int = 0) -> Context:
+    """`cpu(device_id)`: pinning is done where a device needs it."""
+    return cpu(device_id)
+
+
+def current_context() -> Context:
+    """`cpu(0)`: where arrays are, and where modules run unless they are told."""
+    return cpu()
+
+
+def num_gpus() -> int:
+    """How many CUDA devices this version can use: 0."""
+    return 0

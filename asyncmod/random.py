@@ -6,6 +6,7 @@ plain data, so that a checkpoint can carry it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,20 @@ def uniform(
     high: float = 1.0,
     shape: Size = (1,),
     dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
 ) -> NDArray:
-    """Samples of the uniform distribution on [low, high)."""
-    return array(_generator.uniform(low, high, shape), dtype)
+    """Samples of the uniform distribution on [low, high).
+
+    Args:
+        low: The smallest number.
+        high: The end.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.uniform(low, high, size), shape, dtype, out)
 
 
 def normal(
@@ -94,18 +106,55 @@ def normal(
     scale: float = 1.0,
     shape: Size = (1,),
     dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
 ) -> NDArray:
-    """Samples of the normal distribution with mean `loc` and deviation `scale`."""
-    return array(_generator.normal(loc, scale, shape), dtype)
+    """Samples of the normal distribution.
+
+    Args:
+        loc: The mean.
+        scale: The standard deviation.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.normal(loc, scale, size), shape, dtype, out)
 
 
 def randint(
-    low: int, high: int, shape: Size = (1,), dtype: DTypeLike = np.int32
+    low: int,
+    high: int,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.int32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
 ) -> NDArray:
-    """Integers of [low, high), each as likely as the other."""
-    return array(_generator.integers(low, high, shape), dtype)
+    """Integers of [low, high), each as likely as the other.
+
+    Args:
+        low: The smallest number.
+        high: The end.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.integers(low, high, size), shape, dtype, out)
+
+
+def _drawn(
+    draw: Callable[[Size], Any],
+    shape: Size,
+    dtype: DTypeLike,
+    out: np.ndarray[Any, Any] | None,
+) -> NDArray:
+    if out is None:
+        return array(draw(shape), dtype=dtype)
+    out[...] = draw(out.shape)
+    return out.view(NDArray)
 
 
 def shuffle(data: np.ndarray[Any, Any]) -> NDArray:
     """A copy of `data` with its rows in random order."""
-    return array(_generator.permutation(data), data.dtype)
+    return array(_generator.permutation(data), dtype=data.dtype)

@@ -21,5 +21,15 @@ class DeviceId:
     worker: str = "thread"
     threads: int = 1
 
+    @property
+    def device_type(self) -> str:
+        """MXNet's name for `kind`."""
+        return self.kind
+
+    @property
+    def device_id(self) -> int:
+        """MXNet's name for `index`."""
+        return self.index
+
     def __str__(self) -> str:
         return f"{self.kind}({self.index})"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from asyncmod.absent import ABSENT, refuse
 from asyncmod.symbol.attribute_scope import AttrScope
 from asyncmod.symbol.files import load, load_json
 from asyncmod.symbol.functions import (
@@ -54,6 +55,8 @@ def __getattr__(name: str) -> Callable[..., Symbol]:
     """The function of an operator."""
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ABSENT:
+        raise refuse(f"mx.sym.{name}", name)
     try:
         return operator_function(name)
     except OperatorError as error:

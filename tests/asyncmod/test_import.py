@@ -58,7 +58,7 @@ def test_names_of_the_face() -> None:
 def test_what_is_not_here_says_what_to_do() -> None:
     import asyncmod as mx
 
-    with pytest.raises(AttributeError, match=r"no `gluon`: .* mx\.Module"):
+    with pytest.raises(AttributeError, match=r"no `mx.gluon`: .* mx\.Module"):
         _ = mx.gluon  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="no attribute 'modul'"):
         _ = mx.modul  # type: ignore[attr-defined]
@@ -68,3 +68,40 @@ def test_what_is_not_here_says_what_to_do() -> None:
 def test_functions_are_not_hidden_by_the_files_they_live_in() -> None:
     code = "import asyncmod as mx; mx.open_runtime; mx.bind; print(callable(mx.run))"
     assert run(code).strip() == "True"
+
+
+def test_old_names() -> None:
+    import asyncmod as mx
+
+    assert mx.ndarray is mx.nd
+    assert mx.rnd is mx.random
+    assert mx.attribute.AttrScope is mx.AttrScope
+    assert mx.base.MXNetError is mx.MXNetError is mx.errors.AsyncmodError
+    assert mx.cpu_pinned(1) == mx.context.cpu(1)
+    assert (mx.cpu(2).device_type, mx.cpu(2).device_id) == ("cpu", 2)
+    assert mx.current_context() == mx.cpu(0)
+    assert mx.num_gpus() == mx.context.num_gpus() == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "hint"),
+    [
+        ("mx.gluon", "mx.symbol"),
+        ("mx.autograd", "mx.bind"),
+        ("mx.np", "import numpy"),
+        ("mx.npx", "import numpy"),
+        ("mx.contrib.quantization", "INT8"),
+        ("mx.operator.CustomOp", "custom operators"),
+        ("mx.library.load", "C[+][+] operators"),
+        ("mx.rtc", "run time"),
+        ("mx.sym.Custom", "custom operators"),
+        ("mx.sym.contrib", "INT8"),
+        ("mx.model.FeedForward", "mx.Module"),
+        ("mx.test_utils", "numpy.testing"),
+    ],
+)
+def test_what_is_not_here_says_what_there_is(part: str, hint: str) -> None:
+    import asyncmod as mx
+
+    with pytest.raises(AttributeError, match=f"has no `mx[.].*{hint}"):
+        eval(part, {"mx": mx})

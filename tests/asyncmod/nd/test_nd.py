@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from asyncmod import cpu, nd
+from asyncmod.errors import UnsupportedError
 
 
 def test_members_of_mxnet() -> None:
@@ -17,6 +18,9 @@ def test_members_of_mxnet() -> None:
     assert array.as_in_context(cpu(1)) is array
     assert array.stype == "default"
     array.wait_to_read()
+    assert array.tostype("default") is array.detach() is array.as_nd_ndarray() is array
+    with pytest.raises(UnsupportedError, match="'csr'"):
+        array.tostype("csr")
     nd.waitall()
     plain = array.asnumpy()
     assert type(plain) is np.ndarray
@@ -49,12 +53,13 @@ def test_copyto() -> None:
     [
         ([1, 2], None, np.float32),
         ([1, 2], "int8", np.int8),
-        (np.array([1, 2], np.int64), None, np.int64),
+        (np.array([1, 2], np.int64), None, np.float32),
+        (np.array([1, 2], np.float64), "float64", np.float64),
         (nd.ones((2,), dtype="float16"), None, np.float16),
     ],
 )
 def test_array_dtypes(source: Any, dtype: Any, expected: Any) -> None:
-    array = nd.array(source, dtype)
+    array = nd.array(source, dtype=dtype)
     assert array.dtype == expected
     assert not np.shares_memory(array, np.asarray(source))
 
@@ -71,5 +76,39 @@ def test_makers() -> None:
     assert nd.concat(one, one).shape == (2, 2)
     assert nd.concatenate([one, one]).shape == (4, 1)
     assert nd.stack(one, one).shape == (2, 2, 1)
+    assert nd.moveaxis(nd.zeros((2, 3, 4)), 0, 2).shape == (3, 4, 2)
+    assert nd.eye(2, 3, 1).tolist() == [[0, 1, 0], [0, 0, 1]]
+    assert nd.linspace(0, 1, 3).tolist() == [0, 0.5, 1]
+    assert nd.linspace(0, 1, 2, endpoint=False, dtype="float64").tolist() == [0, 0.5]
+    plain = np.arange(3)
+    assert np.shares_memory(nd.from_numpy(plain), plain)
+    assert not np.shares_memory(nd.from_numpy(plain, zero_copy=False), plain)
     for made in (nd.concat(one, one), nd.full(1, 2.0), nd.arange(2), nd.empty(1)):
         assert isinstance(made, nd.NDArray)
+
+
+def test_reshape_knows_mxnets_codes() -> None:
+    array = nd.arange(24).reshape((2, 3, 4))
+    for given, expected in [
+        ((0, -1), (2, 12)),
+        ((-1, 0), (8, 3)),
+        ((-2,), (2, 3, 4)),
+        ((0, -3), (2, 12)),
+        ((-4, 1, 2, -2), (1, 2, 3, 4)),
+        ((4, -1), (4, 6)),
+        ((24,), (24,)),
+    ]:
+        for reshaped in (
+            array.reshape(given),
+            array.reshape(*given),
+            array.reshape(shape=given),
+        ):
+            assert isinstance(reshaped, nd.NDArray)
+            assert reshaped.shape == expected
+            assert reshaped.ravel().tolist() == list(range(24))
+    assert array.reshape((-1, 0), reverse=True).shape == (6, 4)
+    assert array.reshape(6, 4, order="F").shape == (6, 4)
+    # A size of 0 is a size where there is nothing to copy.
+    assert nd.zeros((0, 3)).reshape(0, 1, 3).shape == (0, 1, 3)
+    with pytest.raises(ValueError, match="reshape"):
+        array.reshape((5, -1))

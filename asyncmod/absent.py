@@ -1,0 +1,34 @@
+"""Parts of MXNet that are not here, and what there is instead."""
+
+from __future__ import annotations
+
+_ARRAYS = "arrays are NumPy's own: import numpy"
+_KERNELS = "operators are registered in runtime.ops, with a NumPy definition each"
+
+ABSENT = {
+    "gluon": "build nets from mx.symbol and train them with mx.Module",
+    "autograd": "gradients come from mx.Module or mx.bind",
+    "np": _ARRAYS,
+    "npx": _ARRAYS,
+    "numpy": _ARRAYS,
+    "numpy_extension": _ARRAYS,
+    "contrib": "INT8 and other contributed parts are left out",
+    "quantize": "INT8 is left out",
+    "Custom": f"custom operators are left out; {_KERNELS}",
+    "operator": f"custom operators are left out; {_KERNELS}",
+    "library": f"custom C++ operators are left out; {_KERNELS}",
+    "rtc": "kernels compiled at run time are left out",
+    "FeedForward": "MXNet gave it up for mx.Module, which does all that it did",
+    "test_utils": "NumPy has numpy.testing, and asyncmod.testing checks iterators",
+    "engine": "there is no lazy engine: what is awaited is done",
+}
+
+
+def refuse(asked: str, name: str) -> AttributeError:
+    """The error for a part that is not here.
+
+    Args:
+        asked: What the program wrote.
+        name: The part's name in ABSENT.
+    """
+    return AttributeError(f"asyncmod has no `{asked}`: {ABSENT[name]}")

@@ -1,0 +1,78 @@
+"""`mx.nd`: the array that old scripts know, functions that make it, and operators.
+
+All of it is synchronous NumPy code; nothing is computed behind the caller's back.
+
+Next: `asyncmod.nd.array`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from asyncmod.absent import ABSENT, refuse
+from asyncmod.nd.arithmetic import FUNCTIONS
+from asyncmod.nd.array import NDArray
+from asyncmod.nd.files import load, save
+from asyncmod.nd.make import (
+    arange,
+    array,
+    concat,
+    concatenate,
+    empty,
+    eye,
+    from_numpy,
+    full,
+    linspace,
+    moveaxis,
+    ones,
+    ones_like,
+    stack,
+    waitall,
+    zeros,
+    zeros_like,
+)
+
+__all__ = [
+    "NDArray",
+    "arange",
+    "array",
+    "concat",
+    "concatenate",
+    "empty",
+    "eye",
+    "from_numpy",
+    "full",
+    "linspace",
+    "load",
+    "moveaxis",
+    "ones",
+    "ones_like",
+    "save",
+    "stack",
+    "waitall",
+    "zeros",
+    "zeros_like",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """An operator's function, or `mx.nd.random`."""
+    if name in FUNCTIONS:
+        return FUNCTIONS[name]
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in ABSENT:
+        raise refuse(f"mx.nd.{name}", name)
+    if name == "random":
+        from asyncmod import random
+
+        return random
+    from asyncmod.nd.operators import operator_function
+
+    return operator_function(name)
+
+
+def __dir__() -> list[str]:
+    from runtime.graph import registry
+
+    return sorted({*__all__, *FUNCTIONS, "random", *registry.names()})
