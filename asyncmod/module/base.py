@@ -178,10 +178,12 @@ class BaseModule:
 
     async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
         """Values of the state inputs; [] for modules without states."""
+        self._need_params("get_states")
         return []
 
     async def set_states(self, states: Any = None, value: float | None = None) -> None:
         """Set the state inputs; only for modules that have some."""
+        self._need_params("set_states")
         if states or value:
             raise ModuleStateError(f"{type(self).__name__} has no states to set")
 
@@ -553,6 +555,10 @@ class BaseModule:
 
     def _parameter_names(self) -> list[str]:
         """Names of the parameters and auxiliary states."""
+        return []
+
+    def _held_states(self) -> list[str]:
+        """Names of the state inputs."""
         return []
 
     def _trained_names(self) -> list[str]:

@@ -590,7 +590,7 @@ class BucketingModule(ScopedModule):
         return await self._current.get_states(merge_multi_context)
 
     async def set_states(self, states: Any = None, value: float | None = None) -> None:
-        """Set the state inputs of the current bucket; see Module.set_states."""
+        """Set the state inputs of all buckets; see Module.set_states."""
         self._need_params("set_states")
         await self._current.set_states(states, value)
 
@@ -611,6 +611,9 @@ class BucketingModule(ScopedModule):
 
     def _parameter_names(self) -> list[str]:
         return self._default._parameter_names()
+
+    def _held_states(self) -> list[str]:
+        return self._default._held_states()
 
     def _trained_names(self) -> list[str]:
         return self._default._trained_names()

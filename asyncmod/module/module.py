@@ -15,7 +15,6 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
 import trio
 
 from asyncmod import random
@@ -42,6 +41,7 @@ from asyncmod.module.executors import Bound, Executors, Template
 from asyncmod.module.monitoring import Monitoring
 from asyncmod.module.optimization import Optimization
 from asyncmod.module.scoped import ScopedModule
+from asyncmod.module.states import check_count, check_one, merged, per_device
 from asyncmod.module.step import Step
 from asyncmod.optimizer import Optimizer
 
@@ -830,34 +830,39 @@ class Module(ScopedModule):
         """Values of the state inputs, in the order of `state_names`.
 
         Returns:
-            One list per state with one array per context, or one array merged on the
-            first axis.
+            One array per state, merged along its batch axis; with
+            `merge_multi_context=False` a list per state with one array per context.
         """
         self._need_params("get_states")
-        states = await self._bound("get_states").current.group.get_states()
-        per_device = [states[name] for name in self._state_names]
+        group = self._bound("get_states").current.group
+        states = await group.get_states()
         if merge_multi_context:
-            return [face(np.concatenate(arrays)) for arrays in per_device]
-        return [[face(array) for array in arrays] for arrays in per_device]
+            return [face(array) for array in merged(group, states)]
+        return [[face(array) for array in parts] for parts in states.values()]
 
     async def set_states(self, states: Any = None, value: float | None = None) -> None:
-        """Set the state inputs, to one number or to arrays per state and context.
+        """Set the state inputs for every forward from now on; zero until then.
+
+        Modules that share parameters, such as buckets, share the states too.
+
+        Args:
+            states: Per state an array for the whole batch, or a list with one array
+                per context, such as `get_outputs(merge_multi_context=False)` has.
+            value: One number for all elements of all states, for batches of any shape.
 
         Raises:
-            ArgumentError: not exactly one of `states` and `value` was given.
+            ArgumentError: not exactly one of `states` and `value`, or not one entry
+                per state.
+            InputError, ShapeError: an array of the wrong shape.
         """
         self._need_params("set_states")
-        if (states is None) == (value is None):
-            raise ArgumentError("set_states takes either `states` or `value`")
-        named = None
+        check_one(states, value)
+        group = self._bound("set_states").current.group
+        parts = None
         if states is not None:
-            if len(states) != len(self._state_names):
-                raise ArgumentError(
-                    f"`states` has {len(states)} entries for {len(self._state_names)} "
-                    f"states: {', '.join(self._state_names)}"
-                )
-            named = dict(zip(self._state_names, states, strict=True))
-        await self._bound("set_states").current.group.set_states(named, value)
+            check_count(states, self._state_names)
+            parts = per_device(group, states)
+        await group.set_states(parts, value)
 
     def install_monitor(self, mon: Any) -> None:
         """Let a monitor see what is inside; it stays when the module is bound anew.
@@ -876,6 +881,9 @@ class Module(ScopedModule):
 
     def _parameter_names(self) -> list[str]:
         return [*self._param_names, *self._symbol.list_auxiliary_states()]
+
+    def _held_states(self) -> list[str]:
+        return self._state_names
 
     def _trained_names(self) -> list[str]:
         return [name for name in self._param_names if name not in self._fixed_names]

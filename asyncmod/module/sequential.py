@@ -29,6 +29,7 @@ from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
 from asyncmod.module.python_module import PythonModule
 from asyncmod.module.scoped import ScopedModule
+from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import CompletedStep, Step
 
 
@@ -493,6 +494,37 @@ class SequentialModule(ScopedModule):
         """Outputs of the last module; see Module.get_outputs."""
         self._need_params("get_outputs")
         return await self._children[-1].module.get_outputs(merge_multi_context)
+
+    async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
+        """States of all modules, in order; see Module.get_states."""
+        self._need_params("get_states")
+        states: list[Any] = []
+        for child in self._children:
+            if child.module._held_states():
+                states += await child.module.get_states(merge_multi_context)
+        return states
+
+    async def set_states(self, states: Any = None, value: float | None = None) -> None:
+        """Set the state inputs of all modules, in order; see Module.set_states.
+
+        Cancelled in its middle, the first modules have their new states.
+        """
+        self._need_params("set_states")
+        check_one(states, value)
+        names = self._held_states()
+        if states is not None:
+            check_count(states, names)
+        begin = 0
+        async with self._running:
+            for child in self._children:
+                end = begin + len(child.module._held_states())
+                if end > begin:
+                    part = None if states is None else states[begin:end]
+                    await child.module.set_states(part, value)
+                begin = end
+
+    def _held_states(self) -> list[str]:
+        return [n for child in self._children for n in child.module._held_states()]
 
     async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
         """Gradients of the first module's data; see Module.get_input_grads."""

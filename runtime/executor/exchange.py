@@ -144,24 +144,23 @@ class Exchange:
     async def set_states(
         self, states: Mapping[str, Sequence[Array]] | None, value: float | None
     ) -> None:
-        """Set the state inputs of every active device."""
+        """Set the state inputs, to arrays of every active device or to a number."""
         if (states is None) is (value is None):
             raise ValueError("give either `states` or `value`")
-        active = [replica for replica in self._replicas if not replica.is_idle]
         jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
+        if value is not None:
+            jobs = [partial(r.fill_states, value) for r in self._replicas]
+        active = [replica for replica in self._replicas if not replica.is_idle]
         for name, arrays in (states or {}).items():
             if len(arrays) != len(active):
                 raise ValueError(
                     f"state `{name}` has {len(arrays)} arrays, but there are "
                     f"{len(active)} devices with rows: give one for each"
                 )
-        for k, replica in enumerate(active):
-            if states is None:
-                jobs[replica.index] = partial(replica.fill_states, value)
-            else:
-                part = {name: arrays[k] for name, arrays in states.items()}
-                part = check_arrays("state", part, replica.state_shapes)
-                jobs[replica.index] = partial(replica.set_states, part)
+        for k, replica in enumerate(active if states else ()):
+            part = {name: arrays[k] for name, arrays in (states or {}).items()}
+            part = check_arrays("state", part, replica.state_shapes)
+            jobs[replica.index] = partial(replica.set_states, part)
         await self._calls.run("write states", jobs, cheap=False)
 
     async def read_updater_states(self, update: Update) -> dict[str, Arrays]:

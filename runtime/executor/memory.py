@@ -39,6 +39,8 @@ class Memory:
         gradients_zero: Per device whether its gradients are known to be zero.
         users: How many groups use it.
         trained: Per device whether some group gives it rows to train on.
+        states: Per device the state inputs that were set, or the number that fills
+            them.
         updates: What was compiled for each updater.
         torn: Why parameters may be a mixture of two steps; None normally.
     """
@@ -60,6 +62,7 @@ class Memory:
         self.forwards = [0] * len(devices)
         self.gradients_zero = [True] * len(devices)
         self.trained = [False] * len(devices)
+        self.states: list[dict[str, Array | float]] = [{} for _ in devices]
         self.updates: dict[Updater, Update] = {}
         self.torn: str | None = None
         self.users = 0

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
-from runtime.errors import DeviceError, GradientError
+from runtime.errors import DeviceError, GradientError, ShapeError
 from runtime.executor.memory import Memory
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, Observed, UnfusedPass
@@ -38,6 +38,7 @@ class Replica:
 
     Attributes:
         index: Position of the device in the group.
+        state_shapes: Shape of this device's part of each state input.
         rows: Its rows of the batch; none makes it idle: it only keeps parameters.
         training: The training program; None if idle or not for training.
         inference: The inference program; None until first used.
@@ -63,10 +64,10 @@ class Replica:
         self._selections = {
             i.name: selection(i.shape, i.batch_axis, rows) for i in spec.inputs
         }
-        self._states = {
-            i.name: np.zeros(sliced_shape(i.shape, i.batch_axis, rows), i.dtype)
-            for i in spec.states
+        self.state_shapes = {
+            i.name: sliced_shape(i.shape, i.batch_axis, rows) for i in spec.states
         }
+        self._state_dtypes = {i.name: i.dtype for i in spec.states}
         self._last: tuple[Program, int] | None = None
         self._key = FIRST_STEP
         self._slot = 0
@@ -270,22 +271,32 @@ class Replica:
             if "input_gradient" in self.training.segments:
                 self.training.fill("input_gradient")
 
-    @property
-    def state_shapes(self) -> dict[str, Shape]:
-        return {name: array.shape for name, array in self._states.items()}
-
     def set_states(self, states: Mapping[str, Array]) -> None:
         """Keep copies of state inputs, for every forward from now on."""
+        held = self._memory.states[self.index]
         for name, value in states.items():
-            self._states[name] = value.astype(self._states[name].dtype)
+            held[name] = value.astype(self._state_dtypes[name])
 
-    def fill_states(self, value: float | None) -> None:
+    def fill_states(self, value: float) -> None:
         """Set every element of every state input."""
-        for array in self._states.values():
-            array.fill(value)
+        self._memory.states[self.index] |= dict.fromkeys(self.state_shapes, value)
 
     def state(self, name: str) -> Array:
-        return self._states[name].copy()
+        """A copy of a state input; zeros if it was never set.
+
+        Raises:
+            ShapeError: it was set for a batch of another shape.
+        """
+        shape, dtype = self.state_shapes[name], self._state_dtypes[name]
+        held = self._memory.states[self.index].get(name, 0.0)
+        if not isinstance(held, np.ndarray):
+            return np.full(shape, held, dtype)
+        if held.shape != shape:
+            raise ShapeError(
+                f"state `{name}` was set to an array of shape {held.shape}, but this "
+                f"batch needs {shape}: set the states anew for batches of another shape"
+            )
+        return held.astype(dtype)
 
     def close(self) -> None:
         self._last = None
@@ -321,8 +332,8 @@ class Replica:
             if selection is not None:
                 array = array[selection]
             program.write("input", name, array, slot)
-        for name, array in self._states.items():
-            program.write("input", name, array, slot)
+        for name in self.state_shapes:
+            program.write("input", name, self.state(name), slot)
 
     def _zero_stale_gradients(self) -> None:
         """An idle device's gradients count as zero, unless they accumulate."""
