@@ -118,7 +118,7 @@ class History:
                 "pip install 'asyncmod[plot]', or draw what to_dict() gives"
             ) from None
         figure = Figure(figsize=(6.4, 3.2 * len(names)), layout="constrained")
-        axes = figure.subplots(len(names), squeeze=False)[:, 0]
+        axes = figure.subplots(len(names), squeeze=False, sharex=True)[:, 0]
         for axis, name in zip(axes, names, strict=True):
             for part in ("train", "validation"):
                 key = f"{part}-{name}"
@@ -130,6 +130,7 @@ class History:
             axis.set_ylabel(name)
             axis.legend()
         axes[-1].set_xlabel("epoch")
+        axes[-1].locator_params("x", integer=True)
         return figure
 
     def _metrics(self) -> list[str]:

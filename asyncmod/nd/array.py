@@ -6,7 +6,8 @@ one element of an array is a NumPy number. Nothing is lazy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -90,6 +91,17 @@ class NDArray(np.ndarray[Any, np.dtype[Any]]):
             )
         return self
 
+    def split_v2(
+        self,
+        indices_or_sections: int | Sequence[int],
+        axis: int = 0,
+        squeeze_axis: bool = False,
+    ) -> list[NDArray]:
+        """`mx.nd.split_v2` of this array."""
+        from asyncmod.nd.make import split_v2
+
+        return split_v2(self, indices_or_sections, axis, squeeze_axis)
+
     def detach(self) -> NDArray:
         """This array; none takes part in automatic differentiation."""
         return self
@@ -114,19 +126,17 @@ class NDArray(np.ndarray[Any, np.dtype[Any]]):
         sizes = (given,) if isinstance(given, int) else tuple(given)
         reverse = bool(options.pop("reverse", False))
         if reverse or (self.size and _CODES.intersection(sizes)):
-            return self._apply("Reshape", shape=sizes, reverse=reverse)
+            from asyncmod.nd.operators import operator_function
+
+            return operator_function("Reshape")(self, shape=sizes, reverse=reverse)
         return super().reshape(sizes, **options)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         """The operators that are members in MXNet: `array.expand_dims(axis=1)`."""
+        from asyncmod.nd.operators import operator_function
         from asyncmod.symbol.fluent import METHODS
 
         if name in METHODS:
-            return lambda *args, **named: self._apply(METHODS[name], *args, **named)
+            return partial(operator_function(METHODS[name]), self)
         hint = f": {_ABSENT[name]}" if name in _ABSENT else ""
         raise AttributeError(f"an mx.nd array has no `{name}`{hint}")
-
-    def _apply(self, operator: str, *args: Any, **named: Any) -> Any:
-        from asyncmod.nd.operators import operator_function
-
-        return operator_function(operator)(self, *args, **named)

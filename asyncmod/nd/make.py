@@ -131,6 +131,30 @@ def stack(*data: Any, axis: int = 0) -> NDArray:
     return np.stack([np.asarray(part) for part in data], axis=axis).view(NDArray)
 
 
+def split_v2(
+    ary: Any,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+    squeeze_axis: bool = False,
+) -> list[NDArray]:
+    """Copies of the parts of an array.
+
+    Args:
+        ary: The array.
+        indices_or_sections: How many equal parts, or where the second and each further
+            one begins.
+        axis: The axis to cut.
+        squeeze_axis: Leave this axis out; for parts of size 1.
+
+    Raises:
+        ValueError: no equal parts, or an axis to leave out that is longer than 1.
+    """
+    parts = np.split(np.asarray(ary), indices_or_sections, axis)
+    if squeeze_axis:
+        parts = [part.squeeze(axis) for part in parts]
+    return [part.copy().view(NDArray) for part in parts]
+
+
 def moveaxis(tensor: Any, source: int, destination: int) -> NDArray:
     """Move one axis to another place."""
     return np.moveaxis(np.asarray(tensor), source, destination).view(NDArray)

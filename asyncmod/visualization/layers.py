@@ -8,6 +8,7 @@ from math import prod
 
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.symbol import Symbol
+from asyncmod.visualization.cost import flops
 from runtime.graph.infer import infer_shapes
 from runtime.graph.ir import Entry, Node, Shape
 from runtime.graph.shapes import is_known
@@ -26,12 +27,15 @@ class Layer:
         before: The layers whose outputs it reads.
         parameters: How many numbers are trained in it and in no layer before; None if
             that is unknown.
+        flops: Floating point operations of its forward for the whole batch; None if
+            that is unknown.
     """
 
     node: Node
     shape: Shape | None
     before: tuple[Node, ...]
     parameters: int | None
+    flops: int | None
 
     @property
     def kind(self) -> str:
@@ -64,9 +68,16 @@ def layers(symbol: Symbol, shape: Shapes | None, hide_weights: bool) -> list[Lay
                     f"not follow from `shape`, which has {sorted(shape) or 'nothing'}"
                 )
 
-    def known(node: Node) -> Shape | None:
-        found = inferred[Entry(node)]
+    def known(node: Node, output: int = 0) -> Shape | None:
+        found = inferred[Entry(node, output)]
         return tuple(n or 0 for n in found) if found and is_known(found) else None
+
+    def cost(node: Node) -> int | None:
+        read = [known(entry.node, entry.index) for entry in node.inputs]
+        sizes, given = [size for size in read if size is not None], known(node)
+        if given is None or len(sizes) < len(read):
+            return 0 if node.is_variable else None
+        return flops(node, sizes, given)
 
     hidden: set[Node] = set()
     if hide_weights:
@@ -85,6 +96,7 @@ def layers(symbol: Symbol, shape: Shapes | None, hide_weights: bool) -> list[Lay
                 known(node),
                 tuple(e.node for e in node.inputs if e.node not in hidden),
                 None if None in sizes else sum(prod(s) for s in sizes if s is not None),
+                cost(node),
             )
         )
     return found

@@ -137,6 +137,9 @@ class Axis:
     def legend(self) -> None:
         pass
 
+    def locator_params(self, axis: str, integer: bool) -> None:
+        pass
+
 
 class Figure:
     """The little of matplotlib's figure that is needed."""
@@ -144,7 +147,7 @@ class Figure:
     def __init__(self, figsize: tuple[float, float], layout: str) -> None:
         self.axes: Any = None
 
-    def subplots(self, count: int, squeeze: bool) -> Any:
+    def subplots(self, count: int, squeeze: bool, sharex: bool) -> Any:
         self.axes = np.array([[Axis()] for _ in range(count)])
         return self.axes
 

@@ -80,6 +80,10 @@ def test_makers() -> None:
     assert nd.eye(2, 3, 1).tolist() == [[0, 1, 0], [0, 0, 1]]
     assert nd.linspace(0, 1, 3).tolist() == [0, 0.5, 1]
     assert nd.linspace(0, 1, 2, endpoint=False, dtype="float64").tolist() == [0, 0.5]
+    parts = nd.split_v2(nd.arange(6).reshape(3, 2), (1,), axis=0)
+    assert [part.shape for part in parts] == [(1, 2), (2, 2)]
+    parts = nd.arange(6).reshape(3, 2).split_v2(2, axis=1, squeeze_axis=True)
+    assert [part.tolist() for part in parts] == [[0, 2, 4], [1, 3, 5]]
     plain = np.arange(3)
     assert np.shares_memory(nd.from_numpy(plain), plain)
     assert not np.shares_memory(nd.from_numpy(plain, zero_copy=False), plain)
