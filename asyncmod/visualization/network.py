@@ -81,7 +81,8 @@ class Drawing:
         except ImportError:
             raise UnsupportedError(
                 "drawing needs the Python package graphviz, which is not installed: "
-                "pip install 'asyncmod[graphviz]'; save() writes the DOT text for other tools: dot -Tpdf -O plot.gv"
+                "pip install 'asyncmod[graphviz]'; save() writes the DOT text for "
+                "other tools: dot -Tpdf -O plot.gv"
             ) from None
         name = os.fspath(filename or self.title)
         drawn = graphviz.Source(self.source).render(
