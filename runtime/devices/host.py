@@ -17,13 +17,12 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Segment, StepKey
 from runtime.devices.guards import Guards
-from runtime.devices.rows import Run, View, bind_definition, bind_updates
+from runtime.devices.rows import Run, View, bind_definition, bind_update
 from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
 from runtime.graph.plan import (
     ALIGNMENT,
     Address,
     DefinitionRow,
-    NativeRow,
     Plan,
     Row,
     Section,
@@ -194,18 +193,14 @@ class HostProgram:
     def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
         """Resolve a section's rows for one slot; devices with kernels override it."""
         bound: list[Bound] = []
-        updates = [row for row in rows if isinstance(row, UpdateRow)]
         for row in rows:
             if isinstance(row, DefinitionRow):
                 run = bind_definition(row, self._viewer(slot), self.device)
-                bound.append(Bound(run, row.reads, row.writes))
-            elif isinstance(row, NativeRow):
+            elif isinstance(row, UpdateRow):
+                run = bind_update(row, self._viewer(slot))
+            else:
                 raise DeviceError(f"{self.device} has no kernel `{row.kernel}`")
-        if updates:
-            reads = tuple(span for row in updates for span in row.reads)
-            writes = tuple(span for row in updates for span in row.writes)
-            run = bind_updates(updates, self._viewer(slot))
-            bound.append(Bound(run, reads, writes))
+            bound.append(Bound(run, row.reads, row.writes))
         return bound
 
     def _viewer(self, slot: int) -> View:

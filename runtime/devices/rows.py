@@ -6,7 +6,7 @@ arrays that are there already.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -67,34 +67,41 @@ def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
     return backward if row.backward else forward
 
 
-def bind_updates(rows: Sequence[UpdateRow], view: View) -> Run:
-    """All update rows of a section as one callable; all take effect, or none does."""
-    places = [
-        (
-            get_rule(row.rule).apply,
-            view(row.weight),
-            [view(gradient) for gradient in row.gradients],
-            [view(state) for state in row.states],
-            view(row.hyper),
-            row.reset,
-        )
-        for row in rows
-    ]
+def bind_update(row: UpdateRow, view: View) -> Run:
+    """An update row as a callable; what it reads stays as it is."""
+    apply = get_rule(row.rule).apply
+    weight, hyper = view(row.weight), view(row.hyper)
+    gradients = [view(gradient) for gradient in row.gradients]
+    states = [view(state) for state in row.states]
+    master = None if row.master is None else view(row.master)
+    results = [view(result) for result in row.results]
+    ones = np.ones_like(weight) if row.reset else None
 
     def run(key: StepKey) -> None:
-        written: list[tuple[Array, Array]] = []
-        for apply, weight, gradients, states, hyper, reset in places:
-            total = gradients[0]
-            for gradient in gradients[1:]:
-                total = total + gradient
-            before = np.ones_like(weight) if reset else weight
-            weight_after, states_after = apply(before, total, states, hyper)
-            written.append((weight, weight_after))
-            written.extend(zip(states, states_after, strict=True))
-        for place, value in written:
+        total = gradients[0]
+        for gradient in gradients[1:]:
+            total = total + gradient
+        before = weight if ones is None else ones
+        if master is not None:
+            before = refined(master, before)
+            total = total.astype(before.dtype)
+        after, states_after = apply(before, total, states, hyper)
+        new = (
+            (after, *states_after) if master is None else (after, *states_after, after)
+        )
+        for place, value in zip(results, new, strict=True):
             place[...] = value
 
     return run
+
+
+def refined(master: Array, weight: Array) -> Array:
+    """The master copy of a weight, or the weight itself where it was set to another.
+
+    The master only adds what the weight's precision has no room for. So it needs no
+    first value, and follows whoever sets the weight.
+    """
+    return np.where(master.astype(weight.dtype) == weight, master, weight)
 
 
 class Explain:

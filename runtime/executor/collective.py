@@ -23,10 +23,12 @@ from runtime.actors.barrier import Barrier
 from runtime.actors.crew import Crew, shielded
 from runtime.devices.contract import Program, Segment
 from runtime.errors import DeviceError
+from runtime.executor.accumulation import Averaged, Part
 from runtime.executor.memory import Memory, free
 from runtime.executor.replica import Replica
 from runtime.executor.updater import Updater
-from runtime.graph.update import plan_update
+from runtime.graph.accumulate import plan_accumulate
+from runtime.graph.update import HALF, MASTER, plan_update
 from runtime.ops.update import get_rule
 
 Array = NDArray[Any]
@@ -36,9 +38,10 @@ class Step:
     """One update, as its device threads share it.
 
     Attributes:
+        part: What it does for an accumulation of several batches, if anything.
         hyper: The rule's numbers for this step.
         error: Why there are none.
-        computed, reduced: Barriers after the phases.
+        computed, reduced, prepared: Barriers after the phases.
         gradients: Per device its gradients on the host, if they cross.
         update: The update that it is a step of, once it is dispatched.
         compute_seconds, reduce_seconds: Per device.
@@ -50,22 +53,31 @@ class Step:
         "error",
         "gradients",
         "hyper",
+        "part",
+        "prepared",
         "reduce_seconds",
         "reduced",
         "update",
         "weights",
     )
 
-    def __init__(self, devices: int) -> None:
+    def __init__(self, devices: int, part: Part | None = None) -> None:
+        self.part = part
         self.hyper: NDArray[np.float64] | None = None
         self.error: Exception | None = None
         self.computed = Barrier(devices)
         self.reduced = Barrier(devices)
+        self.prepared = Barrier(devices)
         self.gradients: list[dict[str, Array]] = [{}] * devices
         self.weights: dict[str, Array] = {}
         self.update: Update | None = None
         self.compute_seconds = [0.0] * devices
         self.reduce_seconds = [0.0] * devices
+
+    @property
+    def updates(self) -> bool:
+        """Whether it updates the parameters, besides adding gradients up."""
+        return self.part is None or self.part.updates
 
 
 class Update:
@@ -90,6 +102,9 @@ class Update:
         self.inline = False
         self._memory = memory
         self._programs: list[Program | None] = [None] * len(memory.devices)
+        self._accumulators: list[Program | None] = [None] * len(memory.devices)
+        self._prepares = False
+        self._averaged = Averaged()
         # The array of each device's last step: mostly it is given again.
         self._written: list[NDArray[np.float64] | None] = [None] * len(memory.devices)
         self._crosses = updater.rule is None or len(memory.domains) > 1
@@ -108,40 +123,54 @@ class Update:
         if updater.shares is not None:
             owner = await cls.prepare(crew, memory, updater.shares, fixed_ones)
         update = cls(updater, memory, fixed_ones, owner)
+        devices = range(len(memory.devices))
+        phases: list[Callable[[int], None]] = []
+        if updater.accumulates is not None:
+            phases.append(update._compile_accumulator)
         if updater.rule is not None and updater.parameters:
-            devices = range(len(memory.devices))
-            try:
-                for leads in (True, False):
-                    jobs = [partial(update._compile, i, leads) for i in devices]
-                    await crew.run("compile update", jobs)
-            except BaseException:
-                jobs = [partial(free, [p]) for p in update._programs]
-                await shielded("free", crew, jobs)
-                raise
-        update.inline = not update._crosses and all(
-            program is not None and program.inline for program in update._programs
+            phases += [partial(update._compile, leads=leads) for leads in (True, False)]
+        try:
+            for phase in phases:
+                await crew.run("compile", [partial(phase, i) for i in devices])
+        except BaseException:
+            await shielded(
+                "free", crew, [partial(free, update.programs(i)) for i in devices]
+            )
+            raise
+        programs = [program for i in devices for program in update.programs(i)]
+        has_all = all(program is not None for program in update._programs)
+        update.inline = (
+            not update._crosses and has_all and all(p.inline for p in programs)
         )
+        update._prepares = any(p.plan.sections.get("prepare") for p in programs)
         # Another task may have been faster.
         won = memory.updates.setdefault(updater, update)
         if won is not update:
-            jobs = [partial(free, [p]) for p in update._programs]
-            await shielded("free", crew, jobs)
+            await shielded(
+                "free", crew, [partial(free, update.programs(i)) for i in devices]
+            )
         return won
 
-    def program(self, device: int) -> Program | None:
-        """The update program of a device; None with a host function."""
-        return self._programs[device]
+    def programs(self, device: int) -> list[Program]:
+        """What was compiled for a device."""
+        both = (self._programs[device], self._accumulators[device])
+        return [program for program in both if program is not None]
 
     # On the Trio thread -------------------------------------------------------------
 
-    def next_hyper(self) -> NDArray[np.float64] | None:
+    def next_hyper(self, part: Part | None) -> NDArray[np.float64] | None:
         """The next step's numbers; the updater counts it."""
-        hyper = self.updater.hyper
-        return None if hyper is None else hyper()
+        hyper, rule = self.updater.hyper, self.updater.rule
+        if hyper is None or rule is None:
+            return None
+        column = get_rule(rule).hyper.index("rescale_grad")
+        return self._averaged(hyper(), column, part)
 
     def count(self, step: Step) -> None:
         """A step is dispatched: give it its numbers."""
-        step.hyper = self.next_hyper()
+        if not step.updates:
+            return
+        step.hyper = self.next_hyper(step.part)
         step.update = self
         self._dispatched.append(step)
 
@@ -150,6 +179,10 @@ class Update:
 
         Called while the step is being withdrawn: later ones cannot have begun.
         """
+        if step.part is not None:
+            step.part.accumulation.failed = True
+        if not step.updates:
+            return
         position = self._dispatched.index(step)
         later = self._dispatched[position + 1 :]
         for other in (step, *later):
@@ -159,12 +192,14 @@ class Update:
         for other in later:
             assert other.update is not None
             try:
-                other.hyper = other.update.next_hyper()
+                other.hyper = other.update.next_hyper(other.part)
             except Exception as error:  # a scheduler's; its step will raise it
                 other.error = error
 
     def finished(self, step: Step, failed: bool) -> None:
         """A step has ended; one that failed was no step."""
+        if not step.updates:
+            return
         self._dispatched.remove(step)
         if failed:
             self.updater.revert()
@@ -187,53 +222,71 @@ class Update:
         index = replica.index
         begin = time.perf_counter()
         try:
-            self._check()
-            if step.error is not None:
-                raise step.error
+            self._check(step)
             if compute is not None:
                 compute()
+            self._add(index, step.part)
             self._write_hyper(index, step.hyper)
-            if self._crosses:
+            if self._crosses and step.updates:
                 names = self.updater.parameters
-                step.gradients[index] = {n: replica.gradient(n) for n in names}
+                step.gradients[index] = {n: self._gradient(replica, n) for n in names}
         except BaseException:
+            if step.part is not None:
+                step.part.accumulation.failed = True
             step.computed.fail()
             raise
         step.compute_seconds[index] = time.perf_counter() - begin
         if not step.computed.wait():
             return False
         begin = time.perf_counter()
-        if self._crosses and not self._reduce(index, step):
-            return False
-        self._apply(replica, compute is not None)
+        if step.updates:
+            if self._crosses and not self._reduce(index, step):
+                return False
+            if self._prepares and not self._prepare(index, step):
+                return False
+        self._apply(replica, compute is not None, step.updates)
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
 
     def run_here(
         self,
         replicas: Sequence[Replica],
-        hyper: NDArray[np.float64] | None,
+        step: Step,
         inputs: Mapping[str, Array],
     ) -> None:
         """All devices' shares of a step, one after another, on the Trio thread.
 
         Only for an update that is `inline`; needs no barriers.
         """
-        self._check()
+        self._check(step)
+        try:
+            for replica in replicas:
+                replica.compute(inputs)
+                self._add(replica.index, step.part)
+        except BaseException:
+            if step.part is not None:
+                step.part.accumulation.failed = True
+            raise
         for replica in replicas:
-            replica.compute(inputs)
-        for replica in replicas:
-            self._write_hyper(replica.index, hyper)
-            self._apply(replica, True)
+            self._write_hyper(replica.index, step.hyper)
+            self._apply(replica, True, step.updates)
 
     def read_states(self) -> dict[str, dict[str, Array]]:
         """The rule's states by state name and parameter, from the first device."""
         program = self._programs[0]
         states = self.updater.states if program is not None else ()
         return {
-            state: {n: self._read(state, n) for n in self.updater.parameters}
+            state: {n: self._read(state, n) for n in self._having(state)}
             for state in states
         }
+
+    def read_function_states(self) -> dict[str, Any]:
+        """What the update function keeps for each parameter that it has seen."""
+        return copy.deepcopy(self._owner._host_states)
+
+    def write_function_states(self, states: Mapping[str, Any]) -> None:
+        """Let the update function continue from these."""
+        self._owner._host_states = copy.deepcopy(dict(states))
 
     def write_states(
         self, device: int, states: Mapping[str, Mapping[str, Array]]
@@ -246,15 +299,55 @@ class Update:
             for name, value in values.items():
                 program.write(f"state.{state}", name, value)
 
+    def _having(self, state: str) -> list[str]:
+        """The parameters that have this state."""
+        tensors = self._memory.parameters.tensors
+        return [
+            name
+            for name in self.updater.parameters
+            if state != MASTER or tensors[name].dtype == HALF
+        ]
+
     def _read(self, state: str, name: str) -> Array:
         program = self._programs[0]
         assert program is not None
         return program.read(f"state.{state}", name)
 
-    def _check(self) -> None:
+    def _check(self, step: Step) -> None:
         torn = self._memory.torn
         if torn is not None:
             raise DeviceError(torn)
+        if step.error is not None:
+            raise step.error
+        if step.part is not None and step.part.accumulation.failed:
+            raise DeviceError(
+                "an earlier batch of this update failed: accumulate its batches anew"
+            )
+
+    def _add(self, index: int, part: Part | None) -> None:
+        """Add a device's gradients to its accumulator."""
+        program = self._accumulators[index]
+        if part is not None and part.adds and program is not None:
+            program.launch("start" if part.first else "add")
+            program.wait()
+
+    def _gradient(self, replica: Replica, name: str) -> Array:
+        program = self._accumulators[replica.index]
+        if program is None:
+            return replica.gradient(name)
+        return program.read("accumulator", name)
+
+    def _prepare(self, index: int, step: Step) -> bool:
+        """Compute beside what is there; False if another device failed in it."""
+        program = self._programs[index]
+        try:
+            if program is not None:
+                program.launch("prepare")
+                program.wait()
+        except BaseException:
+            step.prepared.fail()
+            raise
+        return step.prepared.wait()
 
     def _write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
         if hyper is None or hyper is self._written[index]:
@@ -289,12 +382,12 @@ class Update:
                 memory.storage[index].write("parameter", name, weight)
         return True
 
-    def _apply(self, replica: Replica, commits: bool) -> None:
+    def _apply(self, replica: Replica, commits: bool, updates: bool) -> None:
         program = self._programs[replica.index]
         try:
             if commits:
                 replica.commit()
-            if program is not None:
+            if updates and program is not None:
                 program.launch("update")
                 program.wait()
         except BaseException as error:
@@ -316,6 +409,8 @@ class Update:
             if name in self._fixed_ones:
                 weight[...] = 1
             gradient = summed([part[name] for part in step.gradients])
+            if step.part is not None:
+                gradient = gradient * gradient.dtype.type(step.part.share)
             if name in states:
                 state = copy.deepcopy(states[name])
             elif updater.create_state is not None:
@@ -325,6 +420,22 @@ class Update:
             updater.function(index, weight, gradient, state)
             weights[name], states[name] = weight, state
         return weights, states
+
+    def _compile_accumulator(self, device: int) -> None:
+        memory, updater = self._memory, self.updater
+        plan = plan_accumulate(
+            memory.parameters,
+            updater.parameters,
+            updater.accumulates or (),
+            memory.devices[device].native,
+        )
+        shared = {"gradient": memory.storage[device].segments["gradient"]}
+        known = memory.accumulators[device]
+        if known is not None:
+            shared["accumulator"] = known
+        program = memory.devices[device].compile(plan, shared)
+        memory.accumulators[device] = program.segments["accumulator"]
+        self._accumulators[device] = program
 
     def _compile(self, device: int, leads: bool) -> None:
         memory, updater = self._memory, self.updater
@@ -344,7 +455,7 @@ class Update:
             updater.rule,
             memory.parameters,
             updater.parameters,
-            states=updater.states,
+            states=[state for state in updater.states if state != MASTER],
             hyper=len(rule.hyper),
             devices=len(memory.devices) if one_domain else 1,
             part=position,
@@ -352,13 +463,19 @@ class Update:
             whole=not rule.elementwise,
             native=native,
             fixed_ones=self._fixed_ones,
+            master=MASTER in updater.states,
         )
         shared: dict[str, Segment] = {
             "parameter": memory.storage[device].segments["parameter"]
         }
         if one_domain:
             for i, storage in enumerate(memory.storage):
-                shared[f"gradient.{i}"] = storage.segments["gradient"]
+                added_up = self._accumulators[i]
+                shared[f"gradient.{i}"] = (
+                    storage.segments["gradient"]
+                    if added_up is None
+                    else added_up.segments["accumulator"]
+                )
         for other in (self._owner._programs[leader], self._programs[leader]):
             for name, segment in other.segments.items() if other is not None else ():
                 if name.startswith(("state.", "gradient.")):

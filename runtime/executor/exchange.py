@@ -185,6 +185,20 @@ class Exchange:
         jobs = [partial(update.write_states, i, checked) for i in indexes]
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
+    async def read_function_states(self, update: Update) -> dict[str, Any]:
+        """What an update function keeps for each parameter."""
+        return await self._gather(
+            lambda _: None, lambda _: update.read_function_states()
+        )
+
+    async def write_function_states(
+        self, update: Update, states: Mapping[str, Any]
+    ) -> None:
+        """Set what an update function keeps for each parameter."""
+        jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
+        jobs[0] = partial(update.write_function_states, states)
+        await self._calls.run("write states", jobs, cheap=self._cheap)
+
     def _is_cheap(self, nbytes: int) -> bool:
         """Whether so much may be copied on the Trio thread."""
         return self._inline and nbytes <= COPY_LIMIT

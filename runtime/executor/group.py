@@ -22,6 +22,7 @@ from runtime.actors.command import Command
 from runtime.actors.crew import Crew
 from runtime.actors.runtime import Runtime
 from runtime.errors import GradientError, ShapeError
+from runtime.executor.accumulation import Part
 from runtime.executor.binding import Binding, bind, closing_jobs
 from runtime.executor.calls import Calls
 from runtime.executor.dispatch import Inputs
@@ -275,9 +276,15 @@ class ExecutorGroup:
         """Free the state of an updater that is used no more, in all sharing groups."""
         await self._steps.forget(updater)
 
-    async def update(self, updater: Updater) -> None:
-        """Sum the gradients over the devices and update the parameters, all or none."""
-        await self._steps.update(updater)
+    async def update(self, updater: Updater, part: Part | None = None) -> None:
+        """Sum the gradients over the devices and update the parameters, all or none.
+
+        Args:
+            updater: How.
+            part: With an updater that accumulates: what to do of adding the gradients
+                to the accumulators and updating from these.
+        """
+        await self._steps.update(updater, part)
 
     async def step(
         self,
@@ -311,6 +318,7 @@ class ExecutorGroup:
         *,
         outputs: bool = True,
         observe: Observe | None = None,
+        part: Part | None = None,
     ) -> Pending:
         """Enqueue a step and return at once; its place is free again when it ends.
 
@@ -322,13 +330,14 @@ class ExecutorGroup:
             updater: Prepared by `prepare`.
             outputs: Whether the step reads its outputs for `pending.outputs()`.
             observe: See `forward`.
+            part: See `update`.
         """
         try:
             self._check_inputs(inputs)
         except BaseException:
             self._steps.release_slot()
             raise
-        return self._steps.dispatch(inputs, updater, outputs, observe)
+        return self._steps.dispatch(inputs, updater, outputs, observe, part)
 
     async def read_updater_states(
         self, updater: Updater
@@ -343,6 +352,18 @@ class ExecutorGroup:
         """Set optimizer state by state name and parameter; rules only."""
         update = await self._steps.prepared(updater)
         await self._exchange.write_updater_states(update, states)
+
+    async def read_function_states(self, updater: Updater) -> dict[str, Any]:
+        """What an update function keeps, by parameter; copies."""
+        update = await self._steps.prepared(updater)
+        return await self._exchange.read_function_states(update)
+
+    async def write_function_states(
+        self, updater: Updater, states: Mapping[str, Any]
+    ) -> None:
+        """Let an update function continue from these states."""
+        update = await self._steps.prepared(updater)
+        await self._exchange.write_function_states(update, states)
 
     # Gradients ----------------------------------------------------------------------
 

@@ -42,6 +42,8 @@ class Memory:
         states: Per device the state inputs that were set, or the number that fills
             them.
         updates: What was compiled for each updater.
+        accumulators: Per device the sums of its gradients over several batches; none
+            before they are first wanted.
         torn: Why parameters may be a mixture of two steps; None normally.
     """
 
@@ -64,6 +66,7 @@ class Memory:
         self.trained = [False] * len(devices)
         self.states: list[dict[str, Array | float]] = [{} for _ in devices]
         self.updates: dict[Updater, Update] = {}
+        self.accumulators: list[Segment | None] = [None] * len(devices)
         self.torn: str | None = None
         self.users = 0
         self._guards = guards
@@ -118,7 +121,7 @@ class Memory:
         updates = list(self.updates.values())
         self.updates.clear()
         return [
-            [*(update.program(i) for update in updates), storage]
+            [*(p for update in updates for p in update.programs(i)), storage]
             for i, storage in enumerate(self.storage)
         ]
 

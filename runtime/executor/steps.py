@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runtime.actors.actor import send
 from runtime.actors.command import Command
 from runtime.errors import GradientError
+from runtime.executor.accumulation import Part
 from runtime.executor.binding import Binding, fixed_ones
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Step, Update
@@ -68,15 +69,15 @@ class Steps:
         freed = [updates.pop(u) for u in gone]
         if freed:
             jobs = [
-                partial(free, [update.program(i) for update in freed])
+                partial(free, [p for update in freed for p in update.programs(i)])
                 for i in range(len(self._replicas))
             ]
             await self._calls.crew.finish("free", jobs)
 
-    async def update(self, updater: Updater) -> None:
-        """Update from the gradients that are there."""
+    async def update(self, updater: Updater, part: Part | None = None) -> None:
+        """Add up or update from the gradients that are there."""
         update = await self.prepared(updater)
-        step = Step(len(self._replicas))
+        step = Step(len(self._replicas), part)
         jobs = [partial(update.run, replica, step, None) for replica in self._replicas]
         command = self._send("update", jobs, update, step)
         await command.wait()
@@ -141,6 +142,7 @@ class Steps:
         updater: Updater,
         outputs: bool,
         observe: Observe | None = None,
+        part: Part | None = None,
     ) -> Pending:
         """Enqueue a step; its place is given back by its end, or if this raises."""
         try:
@@ -150,30 +152,38 @@ class Steps:
                 raise RuntimeError("call `await group.prepare(updater)` before steps")
             inline = self._inline and update.inline and observe is None
             if inline and self._calls.can_inline:
-                return self._dispatch_here(inputs, update, outputs)
-            return self._dispatch(inputs, update, outputs, observe)
+                return self._dispatch_here(inputs, update, outputs, part)
+            return self._dispatch(inputs, update, outputs, observe, part)
         except BaseException:
             self._slots.release()
             raise
 
-    def _step_here(self, inputs: Mapping[str, Array], update: Update) -> None:
+    def _step_here(
+        self, inputs: Mapping[str, Array], update: Update, part: Part | None = None
+    ) -> None:
         self._calls.check_open()
-        hyper = update.next_hyper()
+        step = Step(len(self._replicas), part)
+        update.count(step)
         try:
-            update.run_here(self._replicas, hyper, inputs)
+            update.run_here(self._replicas, step, inputs)
         except BaseException as error:
-            update.updater.revert()
+            update.finished(step, failed=True)
             error.add_note(f"on {', '.join(self._calls.crew.names)}")
             raise
+        update.finished(step, failed=False)
 
     def _dispatch_here(
-        self, inputs: Mapping[str, Array], update: Update, outputs: bool
+        self,
+        inputs: Mapping[str, Array],
+        update: Update,
+        outputs: bool,
+        part: Part | None,
     ) -> Pending:
         begin = time.perf_counter()
         merged: list[Array] | None = None
         failure: BaseException | None = None
         try:
-            self._step_here(inputs, update)
+            self._step_here(inputs, update, part)
             if outputs:
                 merged = self._outputs.allocate()
                 for replica in self._replicas:
@@ -191,9 +201,10 @@ class Steps:
         update: Update,
         outputs: bool,
         observe: Observe | None,
+        part: Part | None,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas))
-        step = Step(len(self._replicas))
+        step = Step(len(self._replicas), part)
         merged = self._outputs.allocate() if outputs else None
 
         def run(replica: Any) -> None:

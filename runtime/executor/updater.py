@@ -28,7 +28,9 @@ class Updater:
         rule: Name of an update rule known to `runtime.graph.update`, or None.
         parameters: The parameters to update, in the order of the rows of `hyper()`
             (with a function: their indexes).
-        states: Names of the rule's state arrays, such as ("momentum",).
+        states: Names of the rule's state arrays, such as ("momentum",). With "master"
+            among them float16 parameters keep a float32 copy that is updated, and their
+            other states are float32.
         hyper: Called once for each step when it is dispatched, on the Trio thread; it
             counts the step and returns the rule's numbers, float64 of shape
             (len(parameters), H), in an array that is never changed afterwards.
@@ -39,6 +41,8 @@ class Updater:
         create_state: (index, weight) -> the parameter's first state for `function`.
         shares: An updater of the same kind for these parameters and more: its states
             are used, so that graphs with some of the parameters can be trained in turn.
+        accumulates: The parameters whose gradients a step adds to the accumulators that
+            the update then reads; None if it reads the gradients themselves.
     """
 
     rule: str | None
@@ -49,3 +53,4 @@ class Updater:
     function: Callable[[int, Array, Array, Any], None] | None = None
     create_state: Callable[[int, Array], Any] | None = None
     shares: Updater | None = None
+    accumulates: tuple[str, ...] | None = None

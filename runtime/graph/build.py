@@ -59,7 +59,16 @@ class Native(Protocol):
     def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool: ...
 
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
-        """Kernels that do what an update row does; None if there are none."""
+        """Kernels that do what an update row does; None if there are none.
+
+        They write in place; segment `scaled` is scratch, laid out as `hyper`.
+        """
+        ...
+
+    def accumulate(
+        self, source: Tensor, target: Tensor, add: bool, node: str
+    ) -> NativeRow | None:
+        """target = source, or target += source; None if there is no kernel."""
         ...
 
 

@@ -24,7 +24,18 @@ from runtime.graph.ir import Shape
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 
 # What a plan holds, and "step": forward and backward in one launch.
-Section = Literal["pack", "forward", "backward", "commit", "predict", "update", "step"]
+Section = Literal[
+    "pack",
+    "forward",
+    "backward",
+    "commit",
+    "predict",
+    "step",
+    "prepare",
+    "update",
+    "start",
+    "add",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +151,7 @@ class NativeRow:
 class UpdateRow:
     """A row that updates one weight, or a flat piece, by an update rule's definition.
 
-    All update rows of a section take effect together, after the last has succeeded.
+    It writes beside what it reads: the results take effect when other rows copy them.
 
     Attributes:
         rule: Name in `runtime.ops.update`.
@@ -150,6 +161,9 @@ class UpdateRow:
         states: The optimizer's states.
         hyper: The rule's scalars, float64.
         reset: Read the weight as 1 (a fixed gamma).
+        master: The float32 copy of a float16 weight, which is what is updated; the
+            states then are float32.
+        results: Places for the new weight, states and master.
     """
 
     rule: str
@@ -159,14 +173,22 @@ class UpdateRow:
     states: tuple[Tensor, ...]
     hyper: Tensor
     reset: bool = False
+    master: Tensor | None = None
+    results: tuple[Tensor, ...] = ()
+
+    @property
+    def kept(self) -> tuple[Tensor, ...]:
+        """What the update changes: weight, states and master."""
+        master = () if self.master is None else (self.master,)
+        return (self.weight, *self.states, *master)
 
     @property
     def reads(self) -> tuple[Span, ...]:
-        return spans((self.weight, *self.gradients, *self.states, self.hyper))
+        return spans((*self.kept, *self.gradients, self.hyper))
 
     @property
     def writes(self) -> tuple[Span, ...]:
-        return spans((self.weight, *self.states))
+        return spans(self.results)
 
 
 Row = DefinitionRow | NativeRow | UpdateRow

@@ -12,11 +12,23 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import repeat
 
 from runtime.graph.build import Native
-from runtime.graph.plan import Address, Layout, Plan, Row, Tensor, UpdateRow
+from runtime.graph.plan import (
+    Address,
+    DefinitionRow,
+    Layout,
+    Plan,
+    Row,
+    Tensor,
+    UpdateRow,
+    round_up,
+)
 
 HYPER_LIMIT = 16  # scalars that a rule may have
+MASTER = "master"
+HALF = "float16"
 
 
 def plan_update(
@@ -32,13 +44,15 @@ def plan_update(
     whole: bool = False,
     native: Native | None = None,
     fixed_ones: Collection[str] = (),
+    master: bool = False,
 ) -> Plan:
     """Plan one device's part of an update.
 
-    Segments: `parameter`, `gradient.<d>` for each device and `state.<name>` all have
-    the parameters' layout; `hyper` holds one float64 tensor (names, hyper) that is
-    written before each launch of section "update", and `scaled` is scratch of the same
-    size for kernels.
+    Segments: `parameter` and `gradient.<d>` for each device have the parameters'
+    layout, `state.<name>` that of the states; `hyper` holds one float64 tensor (names,
+    hyper) that is written before each update, and `scaled` is scratch of the same size
+    for kernels. Section "prepare" computes what has no kernel, beside what it reads,
+    so that section "update" cannot fail.
 
     Args:
         rule: Name in `runtime.ops.update`.
@@ -51,12 +65,18 @@ def plan_update(
         whole: Never divide a parameter between parts, and keep its shape.
         native: What the device offers besides NumPy definitions.
         fixed_ones: Parameters that enter the update as 1 (BatchNorm's fixed gamma).
+        master: Keep float32 states for float16 parameters, among them a copy of the
+            parameter itself, `state.master`, which is what is updated.
     """
     tensors = [layout.tensors[name] for name in names]
+    kept = states_layout(layout) if master else layout
+    states = (*states, MASTER) if master else states
     hyper_layout = Layout.pack("hyper", [("hyper", (len(names), hyper), "float64")])
     total = sum(tensor.size for tensor in tensors)
     first, last = total * part // parts, total * (part + 1) // parts
-    rows: list[Row] = []
+    prepare: list[Row] = []
+    update: list[Row] = []
+    beside = 0
     position = 0
     for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
         begin = min(max(first - position, 0), tensor.size)
@@ -69,36 +89,73 @@ def plan_update(
             continue
         base = hyper_layout.tensors["hyper"].address.offset + 8 * hyper * i
         piece = partial(_piece, tensor, begin=begin, end=end, whole=whole)
+        state = partial(_piece, kept.tensors[name], begin=begin, end=end, whole=whole)
+        own = [state(f"state.{s}") for s in states]
+        has_master = master and tensor.dtype == HALF
         row = UpdateRow(
             rule,
             name,
             piece("parameter"),
             tuple(piece(f"gradient.{device}") for device in range(devices)),
-            tuple(piece(f"state.{state}") for state in states),
+            tuple(own[:-1] if master else own),
             Tensor(Address("hyper", base), (hyper,), "float64"),
             reset=name in fixed_ones,
+            master=own[-1] if has_master else None,
         )
         kernels = native.update(row) if native is not None else None
-        rows.extend(kernels if kernels is not None else [row])
+        if kernels is not None:
+            update.extend(kernels)
+            continue
+        row, beside = _beside(row, beside)
+        prepare.append(row)
+        update.extend(map(_copy, repeat(name), row.results, row.kept))
     gradients = [f"gradient.{device}" for device in range(devices)]
-    flat = ["parameter", *gradients, *(f"state.{state}" for state in states)]
+    layouts = {
+        **{name: layout.rename(name) for name in ("parameter", *gradients)},
+        **{f"state.{state}": kept.rename(f"state.{state}") for state in states},
+    }
     return Plan(
         segments={
-            **dict.fromkeys(flat, layout.nbytes),
+            **{segment: placed.nbytes for segment, placed in layouts.items()},
             "hyper": hyper_layout.nbytes,
             "scaled": hyper_layout.nbytes,
+            "beside": beside,
         },
         tensors={
             **{
-                segment: {name: layout.rename(segment).tensors[name] for name in names}
-                for segment in flat
+                segment: {name: placed.tensors[name] for name in names}
+                for segment, placed in layouts.items()
             },
             "hyper": hyper_layout.tensors,
         },
-        sections={"update": tuple(rows)},
+        sections={"prepare": tuple(prepare), "update": tuple(update)},
         slotted=(),
         zeroed=tuple(f"state.{state}" for state in states),
     )
+
+
+def states_layout(layout: Layout) -> Layout:
+    """Where the states of parameters lie that have master copies."""
+    return Layout.pack(
+        "state",
+        [
+            (name, tensor.shape, "float32" if tensor.dtype == HALF else tensor.dtype)
+            for name, tensor in layout.tensors.items()
+        ],
+    )
+
+
+def _beside(row: UpdateRow, offset: int) -> tuple[UpdateRow, int]:
+    """The row with places for its results from `offset` on, and where they end."""
+    results = []
+    for tensor in row.kept:
+        results.append(replace(tensor, address=Address("beside", offset)))
+        offset += round_up(tensor.nbytes)
+    return replace(row, results=tuple(results)), offset
+
+
+def _copy(node: str, source: Tensor, target: Tensor) -> DefinitionRow:
+    return DefinitionRow("=", False, node, 0, {}, True, (source,), (target,))
 
 
 def _piece(

@@ -83,7 +83,7 @@ def update(
             fixed_ones=fixed,
         )
         program = device.compile(plan, shared)
-        own = ("hyper", "scaled")
+        own = ("hyper", "scaled", "beside")
         shared = {k: v for k, v in program.segments.items() if k not in own}
         program.write("hyper", "hyper", np.tile(np.array(hyper), (len(names), 1)))
         programs.append(program)
@@ -94,6 +94,9 @@ def update(
     for state in states:
         first.fill(f"state.{state}")
     for _ in range(2):
+        for program in programs:
+            program.launch("prepare")
+            program.wait()
         for program in programs:
             program.launch("update")
             program.wait()
@@ -194,7 +197,7 @@ def test_a_parameter_that_is_needed_whole_is_never_divided() -> None:
         plan = plan_update(
             "lamb", layout, tuple(SHAPES), hyper=11, part=part, parts=4, whole=True
         )
-        rows = [row for row in plan.sections["update"] if isinstance(row, UpdateRow)]
+        rows = [row for row in plan.sections["prepare"] if isinstance(row, UpdateRow)]
         assert len(rows) < len(SHAPES)
         seen += [(row.node, row.weight.shape) for row in rows]
     assert dict(seen) == SHAPES
@@ -233,7 +236,7 @@ def test_an_update_takes_effect_whole_or_not_at_all() -> None:
         plan = plan_update("broken", layout, tuple(SHAPES), hyper=5)
         breaking = device.compile(plan, program.segments)
         with pytest.raises(MemoryError):
-            breaking.launch("update")
+            breaking.launch("prepare")
     finally:
         del rules.RULES["broken"]
     assert len(calls) == 2

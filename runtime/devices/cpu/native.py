@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import elementwise
 from runtime.devices.cpu.select import Selection
-from runtime.devices.cpu.update import update_rows
+from runtime.devices.cpu.update import accumulate_row, update_rows
 from runtime.graph.build import Builder, Step
 from runtime.graph.draft import Dense, Form, Image
-from runtime.graph.plan import NativeRow, UpdateRow
+from runtime.graph.plan import NativeRow, Tensor, UpdateRow
 
 
 class CpuNative:
@@ -63,6 +63,11 @@ class CpuNative:
 
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         return update_rows(row)
+
+    def accumulate(
+        self, source: Tensor, target: Tensor, add: bool, node: str
+    ) -> NativeRow | None:
+        return accumulate_row(source, target, add, node)
 
 
 def _alike(*forms: Form) -> bool:

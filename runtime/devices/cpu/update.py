@@ -5,23 +5,21 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtime.devices.cpu import cost
-from runtime.graph.plan import NativeRow, Span, UpdateRow
+from runtime.graph.plan import NativeRow, Span, Tensor, UpdateRow, spans
 from runtime.kernels.cpu.table import KERNELS
 
 # Rules that first measure the weight, and what then updates it.
 _MEASURED = {"lars": "sgd", "lamb": "lamb"}
 
+_FLOAT32 = "float32"
 # In cache: only small updates are asked for their cost.
 _MICROSECONDS_PER_FLOAT = 1e-4
 
 
 def update_rows(row: UpdateRow) -> list[NativeRow] | None:
-    """The same update by kernels; None if there are none for it.
-
-    Segment `scaled` is scratch, laid out as `hyper`.
-    """
+    """See `runtime.graph.build.Native.update`."""
     rule = _MEASURED.get(row.rule, row.rule) + ("" if row.states else "_plain")
-    if row.weight.dtype != "float32" or f"update_{rule}" not in KERNELS:
+    if row.weight.dtype != _FLOAT32 or f"update_{rule}" not in KERNELS:
         return None
     rows = [_ones(row)] if row.reset else []
     if row.rule not in _MEASURED:
@@ -38,6 +36,26 @@ def update_rows(row: UpdateRow) -> list[NativeRow] | None:
     return [*rows, measure, _update(f"update_{rule}", scaled)]
 
 
+def accumulate_row(
+    source: Tensor, target: Tensor, add: bool, node: str
+) -> NativeRow | None:
+    """See `runtime.graph.build.Native.accumulate`."""
+    if source.dtype != _FLOAT32:
+        return None
+    size = source.size
+    flat = {"outer": 1, "middle": 1, "inner": size}
+    strides = dict.fromkeys(("x_outer", "x_middle", "y_outer", "y_middle"), 0)
+    others = {"n": size, "alpha": 1.0} if add else {**strides, **flat}
+    return NativeRow(
+        "scale_add" if add else "copy",
+        node,
+        {"x": source.address, "y": target.address, **others},
+        reads=spans((source, target) if add else (source,)),
+        writes=spans((target,)),
+        cost=cost.ROW + 3 * size * _MICROSECONDS_PER_FLOAT,
+    )
+
+
 def _update(kernel: str, row: UpdateRow) -> NativeRow:
     size, streams = row.weight.size, 2 + 2 * len(row.states) + len(row.gradients)
     return NativeRow(
@@ -51,7 +69,7 @@ def _update(kernel: str, row: UpdateRow) -> NativeRow:
             "hyper": row.hyper.address,
         },
         reads=row.reads,
-        writes=row.writes,
+        writes=spans(row.kept),
         cost=cost.ROW + size * streams * _MICROSECONDS_PER_FLOAT,
     )
 

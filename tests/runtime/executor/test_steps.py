@@ -115,10 +115,13 @@ async def test_an_update_that_fails_in_its_middle_is_not_built_upon() -> None:
     async with open_group(spec) as group:
         sgd = Sgd(spec)
         await group.prepare(sgd.updater)
-        program: Any = group._memory.updates[sgd.updater].program(1)
+        program: Any = group._memory.updates[sgd.updater].programs(1)[0]
+        launch = program.launch
 
         def fail(section: str) -> None:
-            raise MemoryError("no memory")
+            if section == "update":
+                raise MemoryError("no memory")
+            launch(section)
 
         program.launch = fail
         with pytest.raises(MemoryError):
@@ -129,6 +132,32 @@ async def test_an_update_that_fails_in_its_middle_is_not_built_upon() -> None:
         await group.write_parameters(*first_values(group))
         await group.step(batch_of(spec), sgd.updater)
         assert sgd.count == 1
+
+
+@pytest.mark.parametrize("where", SEVERAL, ids=named)
+async def test_an_update_that_one_device_cannot_compute_changes_nothing(
+    where: tuple[DeviceId, ...],
+) -> None:
+    """What may fail in an update is done beside, before anything is changed."""
+    spec = mlp_spec(where, batch_norm=True)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.step(batch_of(spec, 0), sgd.updater)
+        before = await snapshot(group)
+        program: Any = group._memory.updates[sgd.updater].programs(len(where) - 1)[0]
+
+        def fail(section: str) -> None:
+            raise MemoryError("no memory")
+
+        program.launch = fail
+        with pytest.raises(MemoryError):
+            await group.step(batch_of(spec, 1), sgd.updater)
+        del program.launch
+        assert same(before, await snapshot(group))
+        assert sgd.count == 1
+        await group.step(batch_of(spec, 1), sgd.updater)
+        after = await snapshot(group)
+    assert same(after, await plain_steps(spec, [0, 1]))
 
 
 async def test_an_updater_without_parameters_does_nothing() -> None:
