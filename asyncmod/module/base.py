@@ -19,6 +19,7 @@ from asyncmod import log
 from asyncmod.errors import (
     ArgumentError,
     ModuleStateError,
+    UnsupportedError,
 )
 from asyncmod.history import History
 from asyncmod.io.batch import DataBatch, DataDesc
@@ -30,6 +31,7 @@ from asyncmod.module.flight import Flight, limit, padding, reading
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.nd import NDArray
 from asyncmod.progress import Outline, shown
+from runtime.executor.accumulation import Part
 
 Parameters = dict[str, NDArray]
 
@@ -416,6 +418,7 @@ class BaseModule:
         *,
         count_pad: bool = False,
         in_flight: int = 2,
+        accumulate: int = 1,
         progress: bool | None = None,
     ) -> History:
         """Train the module: bind, initialize, and run the epochs.
@@ -455,6 +458,9 @@ class BaseModule:
             sparse_row_id_fn: Handed to `prepare`.
             count_pad: Count the rows that only fill the last batch up, as MXNet does.
             in_flight: Steps under way at once: 2, or 1 for MXNet's exact order.
+            accumulate: Batches per update, whose gradients are added up: as if there
+                were one batch of so many times the size. What is left of them at the
+                end of an epoch makes an update, too.
             progress: Show how far it is: a bar on a terminal, if the package rich is
                 installed, else a line every ten seconds to the logger. None: unless
                 a callback such as Speedometer reports progress itself.
@@ -463,13 +469,19 @@ class BaseModule:
             What happened, epoch by epoch.
 
         Raises:
-            ArgumentError: no `num_epoch`, or an epoch without a batch.
+            ArgumentError: no `num_epoch`, an epoch without a batch, or gradients that
+                cannot be accumulated since they are bound with "add".
+            UnsupportedError: a module that cannot accumulate.
         """
         if num_epoch is None:
             raise ArgumentError(
                 "please specify number of epochs: fit(..., num_epoch=5)"
             )
         in_flight = self._in_flight(in_flight)
+        if accumulate < 1 or accumulate != int(accumulate):
+            raise ArgumentError(
+                f"`accumulate` must be a whole number from 1 on, not {accumulate}"
+            )
         batch_end = as_callbacks("batch_end_callback", batch_end_callback)
         epoch_end = as_callbacks("epoch_end_callback", epoch_end_callback)
         eval_batch_end = as_callbacks(
@@ -496,6 +508,8 @@ class BaseModule:
             await self.init_optimizer(
                 kvstore=kvstore, optimizer=optimizer, optimizer_params=optimizer_params
             )
+            if accumulate > 1:
+                self._check_accumulation()
             if validation_metric is None:
                 validation_metric = eval_metric
             validated = metrics.as_metric(validation_metric)
@@ -524,6 +538,7 @@ class BaseModule:
                 validate=None if eval_data is None else validate,
                 validation_metric=validated,
                 in_flight=in_flight,
+                accumulate=accumulate,
                 count_pad=count_pad,
                 sparse_row_id_fn=sparse_row_id_fn,
                 monitor=monitor,
@@ -565,7 +580,18 @@ class BaseModule:
         """Names of the parameters that are not fixed."""
         return []
 
-    async def _dispatch_step(self, batch: Any) -> Step:
+    def _check_accumulation(self) -> None:
+        """Refuse `fit(accumulate=...)` where gradients cannot be added up."""
+        raise UnsupportedError(
+            f"`accumulate` must be 1: {type(self).__name__} has its own `step`, which "
+            "updates after every batch"
+        )
+
+    async def _update(self, part: Part | None) -> None:
+        """`update`; with a part, add gradients up and update as it says."""
+        await self.update()
+
+    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         """Begin a training step; here it is complete at once."""
         await self.step(batch)
         return CompletedStep(self.get_outputs)

@@ -37,6 +37,7 @@ from asyncmod.module.module import Module
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.symbol import NameManager
+from runtime.executor.accumulation import Part
 
 Path_ = str | PathLike[str]
 SymbolGenerator = Callable[
@@ -618,9 +619,15 @@ class BucketingModule(ScopedModule):
     def _trained_names(self) -> list[str]:
         return self._default._trained_names()
 
-    async def _dispatch_step(self, batch: Any) -> Step:
+    def _check_accumulation(self) -> None:
+        self._default._check_accumulation()
+
+    async def _update(self, part: Part | None) -> None:
+        await self._default._update(part)
+
+    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         with (await self._route(batch)).in_use() as bucket:
-            step = await bucket.module._dispatch_step(batch)
+            step = await bucket.module._dispatch_step(batch, part)
             self._buckets.current = bucket
             return BucketStep(step, bucket.module)
 

@@ -24,6 +24,7 @@ from asyncmod.module.callbacks import BatchEndParam, Callback
 from asyncmod.module.flight import Flight, Flights, at_batch, keep_labels, padding
 from asyncmod.module.metrics import Metric
 from asyncmod.progress import Display, Silent
+from runtime.executor.accumulation import Accumulation, Part
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -62,6 +63,7 @@ class Training:
         validate: Scores the validation data at the end of an epoch.
         validation_metric: What it then finds in this metric.
         in_flight: Steps under way at once, 1 or 2.
+        accumulate: Batches per update.
         count_pad: Whether padded rows count in the metric.
         sparse_row_id_fn: Handed to `prepare`.
         monitor: Told where each batch begins and ends.
@@ -77,6 +79,7 @@ class Training:
     validate: Validate | None
     validation_metric: Metric
     in_flight: int
+    accumulate: int
     count_pad: bool
     sparse_row_id_fn: Any
     monitor: Monitor | None
@@ -169,6 +172,7 @@ class Epoch:
         self._module = training.module
         self._epoch = epoch
         self._flights = Flights()
+        self._sum = Accumulation(training.accumulate)
         self._timing = Timing()
         self._samples = 0
         self._values: list[tuple[str, float]] | None = None
@@ -198,6 +202,7 @@ class Epoch:
                 nbatch += 1
                 alone = monitored or training.in_flight == 1
                 batch = await (self._in_order if alone else self._overlapped)(nbatch)
+            await self._update_rest()
             await self._finish_all()
         finally:
             await self._flights.settle()
@@ -261,13 +266,29 @@ class Epoch:
 
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
         labels = await keep_labels(batch)
-        dispatching = self._module._dispatch_step(batch)
+        dispatching = self._module._dispatch_step(batch, self._next_part())
         try:
             step = await at_batch(dispatching, nbatch, self._epoch)
         except Exception:
             await self._finish_all()
             raise
         self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
+
+    def _next_part(self) -> Part | None:
+        """What the next step does for an update by several batches."""
+        if self._training.accumulate == 1:
+            return None
+        if not self._sum.waits:
+            self._sum = Accumulation(self._training.accumulate)
+        return self._sum.next()
+
+    async def _update_rest(self) -> None:
+        """Update by the batches that did not make a whole update, if there are any."""
+        if not self._sum.waits:
+            return
+        for flight in self._flights:
+            await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
+        await self._module._update(self._sum.rest())
 
     async def _finish_all(self) -> None:
         while self._flights:

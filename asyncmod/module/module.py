@@ -44,6 +44,7 @@ from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one, merged, per_device
 from asyncmod.module.step import Step
 from asyncmod.optimizer import Optimizer
+from runtime.executor.accumulation import Part
 
 Path_ = str | PathLike[str]
 
@@ -737,10 +738,7 @@ class Module(ScopedModule):
         Raises:
             ModuleStateError: there is no optimizer.
         """
-        updater = self._need_optimizer("update").updater
-        self._need_training("update")
-        bound = self._forwarded or self._bound("update").current
-        await bound.group.update(updater)
+        await self._update(None)
 
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update as one message to each device.
@@ -888,8 +886,24 @@ class Module(ScopedModule):
     def _trained_names(self) -> list[str]:
         return [name for name in self._param_names if name not in self._fixed_names]
 
-    async def _dispatch_step(self, batch: Any) -> Step:
-        updater = self._need_optimizer("fit").updater
+    def _check_accumulation(self) -> None:
+        gradients = self._bound("fit").template.gradients
+        added = [n for n in self._trained_names() if gradients[n] == "add"]
+        if added:
+            raise ArgumentError(
+                f"`accumulate` adds gradients up by itself, and `{added[0]}` is bound "
+                "with grad_req='add', which would count them again: bind with "
+                "grad_req='write'"
+            )
+
+    async def _update(self, part: Part | None) -> None:
+        optimization = self._need_optimizer("update")
+        self._need_training("update")
+        bound = self._forwarded or self._bound("update").current
+        await bound.group.update(optimization.updater_for(part), part)
+
+    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+        updater = self._need_optimizer("fit").updater_for(part)
         self._need_training("fit")
         bound, inputs = await self._route(batch, True)
         bound.users += 1
@@ -900,7 +914,9 @@ class Module(ScopedModule):
         finally:
             bound.users -= 1
         recording = self._monitoring.begin()
-        pending = bound.group.dispatch_step(inputs, updater, observe=recording)
+        pending = bound.group.dispatch_step(
+            inputs, updater, observe=recording, part=part
+        )
         self._ran(bound, True)
         if recording is not None:
             await recording.complete(pending)

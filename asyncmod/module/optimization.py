@@ -7,7 +7,8 @@ bound for inference), they are kept here.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,27 @@ from typing import Any
 import numpy as np
 import trio
 
-from asyncmod.errors import UnsupportedError
 from asyncmod.module import optimizer_setup, optimizer_states
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import batch_size
 from asyncmod.module.executors import Executors
 from asyncmod.optimizer import Optimizer, OptimizerStatesError
+from runtime.executor.accumulation import Part
 from runtime.executor.group import Updater
+from runtime.graph.update import MASTER
 
-States = dict[str, dict[str, Array]]
+
+@dataclass
+class States:
+    """What an optimizer keeps.
+
+    Attributes:
+        of_rule: The states of its rule, by state name and parameter.
+        of_function: By parameter what the user's own `update` keeps.
+    """
+
+    of_rule: dict[str, dict[str, Array]] = field(default_factory=dict)
+    of_function: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -34,14 +47,14 @@ class Optimization:
         optimizer: What the user chose.
         updater: What the executors are told of it.
         idx2name: Parameter name by the optimizer's index.
-        kept: States by state name and parameter, while no executors hold them.
+        kept: The states, while no executors hold them.
         parts: The same optimizer over some of the parameters.
     """
 
     optimizer: Optimizer
     updater: Updater
     idx2name: Mapping[int, str]
-    kept: States = field(default_factory=dict)
+    kept: States = field(default_factory=States)
     parts: dict[tuple[str, ...], Optimization] = field(default_factory=dict)
 
     @classmethod
@@ -76,7 +89,20 @@ class Optimization:
             idx2name,
             batch_size([*current.data, *current.labels]),
         )
-        return await cls._prepared(executors, made, idx2name, {})
+        return await cls._prepared(executors, made, idx2name, States())
+
+    def updater_for(self, part: Part | None) -> Updater:
+        """The updater of a step; of one that adds gradients up if it is a part."""
+        return self.updater if part is None else self.accumulating
+
+    @cached_property
+    def accumulating(self) -> Updater:
+        """The updater of steps whose gradients add up over several batches.
+
+        It updates all that the optimizer updates, whatever graph the batches ran.
+        """
+        whole = self.updater.shares or self.updater
+        return replace(whole, shares=whole, accumulates=self.updater.parameters)
 
     def part(self, names: Collection[str]) -> Optimization:
         """The same optimizer, with the same states, for a graph with fewer parameters.
@@ -93,16 +119,14 @@ class Optimization:
                 if name in updated:
                     indexes.setdefault(name, index)
             updater = optimizer_setup.make_updater(
-                self.optimizer, indexes, self.updater.rule is None, self.updater
+                self.optimizer, indexes, MASTER in self.updater.states, self.updater
             )
             self.parts[updated] = Optimization(self.optimizer, updater, self.idx2name)
         return self.parts[updated]
 
     async def moved(self, old: Executors, new: Executors) -> Optimization:
         """The same optimizer over other executors, with its states."""
-        states = self.kept
-        if old.template.for_training and self.updater.rule is not None:
-            states = await old.first.group.read_updater_states(self.updater)
+        states = await self._read(old)
         return await self._prepared(new, self.optimizer, self.idx2name, states)
 
     @classmethod
@@ -131,31 +155,39 @@ class Optimization:
             return
         group = executors.first.group
         await group.prepare(self.updater)
+        updated = self.updater.parameters
         known = {
-            state: {n: a for n, a in arrays.items() if n in self.updater.parameters}
-            for state, arrays in states.items()
+            state: {n: a for n, a in arrays.items() if n in updated}
+            for state, arrays in states.of_rule.items()
             if state in self.updater.states
         }
         if known:
             await group.write_updater_states(self.updater, known)
-        self.kept = {}
+        own = {n: state for n, state in states.of_function.items() if n in updated}
+        if own:
+            await group.write_function_states(self.updater, own)
+        self.kept = States()
+
+    async def _read(self, executors: Executors) -> States:
+        if not executors.template.for_training:
+            return self.kept
+        group = executors.first.group
+        if self.updater.rule is None:
+            return States({}, await group.read_function_states(self.updater))
+        return States(await group.read_updater_states(self.updater), {})
 
     async def save(self, executors: Executors, fname: str | PathLike[str]) -> None:
         """Write counts and states to a file, which appears whole or not at all.
 
         Raises:
-            UnsupportedError: the optimizer is the user's own, without a fused rule.
+            OptimizerStatesError: the user's own optimizer keeps something else than
+                arrays, numbers, texts, and tuples, lists and dicts of these.
             OSError: the file cannot be written.
         """
-        if self.updater.rule is None:
-            raise UnsupportedError(
-                f"states of {type(self.optimizer).__name__} cannot be saved: it has no "
-                "fused rule (`Optimizer.rule`) that says what they are"
-            )
-        states = self.kept
-        if executors.template.for_training:
-            states = await executors.first.group.read_updater_states(self.updater)
-        content = optimizer_states.collect(self.optimizer, states)
+        states = await self._read(executors)
+        content = optimizer_states.collect(
+            self.optimizer, states.of_rule, states.of_function
+        )
 
         def write() -> None:
             beside = Path(f"{fspath(fname)}.partial")
@@ -179,7 +211,7 @@ class Optimization:
         before = self.optimizer.get_state()
         try:
             self.optimizer.set_state(content.settings)
-            await self._write(executors, content.states)
+            await self._write(executors, States(content.states, content.own))
         except BaseException as error:
             self.optimizer.set_state(before)
             if isinstance(error, KeyError | TypeError | ValueError):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from asyncmod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
 from asyncmod.optimizer import Optimizer, OptimizerError, create
 from runtime.executor.group import Updater
+from runtime.graph.update import MASTER
 
 LOCAL_STORES = (
     "local",
@@ -163,12 +164,12 @@ def make_updater(
     Args:
         optimizer: The optimizer.
         indexes: Its index of each parameter that is updated.
-        has_float16: Whether one of these is float16; `multi_precision` then needs
-            float32 copies, which the fused rules do not have.
+        has_float16: Whether one of these is float16, and has a float32 copy then if the
+            optimizer is to be of `multi_precision`.
         shares: The updater of more parameters whose states are used.
     """
     rows = tuple(indexes.values())
-    if optimizer.rule is None or (optimizer.multi_precision and has_float16):
+    if optimizer.rule is None:
 
         def function(row: int, weight: Any, gradient: Any, state: Any) -> None:
             optimizer.update_multi_precision(rows[row], weight, gradient, state)
@@ -184,10 +185,11 @@ def make_updater(
             shares=shares,
         )
     numbers = RuleNumbers(optimizer, rows)
+    master = (MASTER,) if optimizer.multi_precision and has_float16 else ()
     return Updater(
         optimizer.rule,
         tuple(indexes),
-        states=optimizer.state_names,
+        states=(*optimizer.state_names, *master),
         hyper=numbers,
         revert=numbers.revert,
         shares=shares,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncmod.optimizer import Optimizer, OptimizerStatesError
+from asyncmod.optimizer.updater import decode, encode
 
 Array = NDArray[Any]
 FORMAT = "asyncmod optimizer states"
@@ -24,32 +25,48 @@ class Content:
         name: The optimizer's class, in lower case.
         settings: Its counts, learning rate and scheduler, as plain data.
         states: State name to parameter name to array.
+        own: Parameter name to what the user's own optimizer keeps.
     """
 
     name: str
     settings: dict[str, Any]
     states: dict[str, dict[str, Array]]
+    own: dict[str, Any]
 
 
-def collect(optimizer: Optimizer, states: dict[str, dict[str, Array]]) -> Content:
+def collect(
+    optimizer: Optimizer, states: dict[str, dict[str, Array]], own: dict[str, Any]
+) -> Content:
     """What there is to save now."""
-    return Content(type(optimizer).__name__.lower(), optimizer.get_state(), states)
+    name = type(optimizer).__name__.lower()
+    return Content(name, optimizer.get_state(), states, own)
 
 
 def dumps(content: Content) -> bytes:
-    """Content as bytes."""
-    packed: bytes = msgpack.packb(
-        {
-            "format": FORMAT,
-            "version": VERSION,
-            "name": content.name,
-            "optimizer": content.settings,
-            "states": {
-                state: {name: _encode(array) for name, array in arrays.items()}
-                for state, arrays in content.states.items()
-            },
-        }
-    )
+    """Content as bytes.
+
+    Raises:
+        OptimizerStatesError: something in it is no plain data.
+    """
+    try:
+        packed: bytes = msgpack.packb(
+            {
+                "format": FORMAT,
+                "version": VERSION,
+                "name": content.name,
+                "optimizer": content.settings,
+                "states": {
+                    state: {name: encode(array) for name, array in arrays.items()}
+                    for state, arrays in content.states.items()
+                },
+                "own": {name: encode(state) for name, state in content.own.items()},
+            }
+        )
+    except TypeError as error:
+        raise OptimizerStatesError(
+            f"the states of {content.name} cannot be saved: {error}; an optimizer may "
+            "keep arrays, numbers, texts, None, and tuples, lists and dicts of these"
+        ) from error
     return packed
 
 
@@ -65,10 +82,11 @@ def loads(data: bytes, optimizer: Optimizer) -> Content:
         if read["format"] != FORMAT or read["version"] != VERSION:
             raise ValueError(f"format {read['format']!r} {read['version']!r}")
         states = {
-            str(state): {str(name): _decode(array) for name, array in arrays.items()}
+            str(state): {str(name): _array(array) for name, array in arrays.items()}
             for state, arrays in read["states"].items()
         }
-        content = Content(str(read["name"]), dict(read["optimizer"]), states)
+        own = {str(name): decode(state) for name, state in read["own"].items()}
+        content = Content(str(read["name"]), dict(read["optimizer"]), states, own)
     except (
         ValueError,
         KeyError,
@@ -89,16 +107,8 @@ def loads(data: bytes, optimizer: Optimizer) -> Content:
     return content
 
 
-def _encode(array: Array) -> dict[str, Any]:
-    return {
-        "dtype": array.dtype.str,
-        "shape": list(array.shape),
-        "data": np.ascontiguousarray(array).tobytes(),
-    }
-
-
-def _decode(content: Any) -> Array:
-    dtype = np.dtype(str(content["dtype"]))
-    if dtype.kind not in "fiub":
-        raise ValueError(f"dtype {dtype}")
-    return np.frombuffer(content["data"], dtype).reshape(content["shape"]).copy()
+def _array(content: Any) -> Array:
+    array = decode(content)
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"a state is {type(array).__name__}, not an array")
+    return array

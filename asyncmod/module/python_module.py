@@ -31,6 +31,7 @@ from asyncmod.module.flight import Flight
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import CompletedStep, Step
+from runtime.executor.accumulation import Part
 
 GradientFunction = Callable[[Array, Array], Any | Awaitable[Any]]
 
@@ -365,7 +366,10 @@ class PythonLossModule(PythonModule):
         gradient = _given(self._scores_grad, "get_input_grads", "backward()")
         return [face(gradient.copy())]
 
-    async def _dispatch_step(self, batch: Any) -> Step:
+    def _check_accumulation(self) -> None:
+        """There are no parameters, and so nothing to add up."""
+
+    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         await self.step(batch)
         outputs = await self.get_outputs()
 

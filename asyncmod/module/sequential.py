@@ -31,6 +31,7 @@ from asyncmod.module.python_module import PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import CompletedStep, Step
+from runtime.executor.accumulation import Part
 
 
 @dataclass(frozen=True)
@@ -457,14 +458,13 @@ class SequentialModule(ScopedModule):
             ModuleStateError: there is no optimizer.
         """
         self._need_optimizer("update")
-        async with self._running:
-            await self._update()
+        await self._update(None)
 
-    async def _update(self) -> None:
+    async def _update_children(self, part: Part | None) -> None:
         await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             for child in self._children:
-                await child.module.update()
+                await child.module._update(part)
 
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update of one batch.
@@ -476,10 +476,10 @@ class SequentialModule(ScopedModule):
         async with self._running:
             await self._step(data_batch)
 
-    async def _step(self, data_batch: Any) -> None:
+    async def _step(self, data_batch: Any, part: Part | None = None) -> None:
         await self._forward(data_batch, True)
         await self._backward(None, shield=True)
-        await self._update()
+        await self._update_children(part)
 
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
@@ -559,10 +559,19 @@ class SequentialModule(ScopedModule):
 
     # For the loops
 
-    async def _dispatch_step(self, batch: Any) -> Step:
+    def _check_accumulation(self) -> None:
+        for child in self._children:
+            child.module._check_accumulation()
+
+    async def _update(self, part: Part | None) -> None:
+        self._need_optimizer("update")
+        async with self._running:
+            await self._update_children(part)
+
+    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         self._need_optimizer("fit")
         async with self._running:
-            await self._step(batch)
+            await self._step(batch, part)
             outputs = {
                 position: await child.module.get_outputs()
                 for position, child in enumerate(self._children)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from asyncmod.optimizer.base import (
     Index,
@@ -152,25 +157,36 @@ class Nadam(Optimizer):
 
     def hyper(self, index: Index) -> tuple[float, ...]:
         """See Optimizer; the schedule follows from the counts alone."""
+        return self._row(index, Counter(self._index_update_count.values()))
+
+    def hyper_rows(self, indexes: Sequence[Index]) -> NDArray[np.float64]:
+        """See Optimizer; parameters are counted once for all rows."""
+        done = Counter(self._index_update_count.values())
+        return np.array([self._row(index, done) for index in indexes], np.float64)
+
+    def _row(self, index: Index, done: Counter[int]) -> tuple[float, ...]:
+        """`hyper`, where `done` tells how many parameters have which count."""
+        counts = self._index_update_count
+        if index in counts:
+            done[counts[index]] -= 1
         common = self._common(index)
-        t = self._index_update_count[index]
+        t = counts[index]
+        done[t] += 1
         return (
             *common,
             *(self.beta1, self.beta2, self.epsilon),
-            *(self._momentum(t), self._momentum(t + 1), self._product()),
+            *(self._momentum(t), self._momentum(t + 1), self._product(done)),
             1 - self.beta2**t,
         )
 
     def _momentum(self, t: int) -> float:
         return float(self.beta1 * (1 - 0.5 * 0.96 ** (t * self.schedule_decay)))
 
-    def _product(self) -> float:
-        begin = self.begin_num_update
-        done = [count - begin for count in self._index_update_count.values()]
-        products = self._products
-        while len(products) <= max(done):
+    def _product(self, done: Counter[int]) -> float:
+        begin, products = self.begin_num_update, self._products
+        while begin + len(products) <= max(done):
             products.append(products[-1] * self._momentum(begin + len(products)))
-        return math.prod(map(products.__getitem__, done))
+        return math.prod(products[t - begin] ** done[t] for t in sorted(done))
 
 
 @register

@@ -50,7 +50,7 @@ class Updater:
         """
         content = {
             "optimizer": self.optimizer.get_state(),
-            "states": [[i, _encode(state)] for i, state in self.states.items()],
+            "states": [[i, encode(state)] for i, state in self.states.items()],
         }
         return msgpack.packb(content)
 
@@ -62,7 +62,7 @@ class Updater:
         """
         try:
             content = msgpack.unpackb(states)
-            decoded = {index: _decode(state) for index, state in content["states"]}
+            decoded = {index: decode(state) for index, state in content["states"]}
             self.optimizer.set_state(content["optimizer"])
         except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
             raise OptimizerStatesError(
@@ -77,23 +77,42 @@ def get_updater(optimizer: Optimizer) -> Updater:
     return Updater(optimizer)
 
 
-def _encode(state: Any) -> Any:
-    """Nested tuples of arrays, numbers and None as plain data."""
+def encode(state: Any) -> Any:
+    """Nested arrays, numbers, texts, None, tuples, lists and dicts as plain data."""
     if isinstance(state, np.ndarray):
         return {
             "dtype": state.dtype.str,
             "shape": list(state.shape),
-            "data": state.tobytes(),
+            "data": np.ascontiguousarray(state).tobytes(),
         }
-    if isinstance(state, list | tuple):
-        return [_encode(part) for part in state]
-    return state
-
-
-def _decode(state: Any) -> Any:
-    if isinstance(state, dict):
-        dtype = np.dtype(state["dtype"])
-        return np.frombuffer(state["data"], dtype).reshape(state["shape"]).copy()
+    if isinstance(state, tuple):
+        return [encode(part) for part in state]
     if isinstance(state, list):
-        return tuple(_decode(part) for part in state)
+        return {"list": [encode(part) for part in state]}
+    if isinstance(state, dict):
+        return {"dict": [[key, encode(value)] for key, value in state.items()]}
+    if isinstance(state, np.generic):
+        return {"scalar": encode(np.asarray(state))}
     return state
+
+
+def decode(state: Any) -> Any:
+    """What `encode` was given.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is nothing that `encode` gives.
+    """
+    if isinstance(state, list):
+        return tuple(decode(part) for part in state)
+    if not isinstance(state, dict):
+        return state
+    if "list" in state:
+        return [decode(part) for part in state["list"]]
+    if "dict" in state:
+        return {key: decode(value) for key, value in state["dict"]}
+    if "scalar" in state:
+        return decode(state["scalar"])[()]
+    dtype = np.dtype(str(state["dtype"]))
+    if dtype.kind not in "fiub":
+        raise ValueError(f"dtype {dtype}")
+    return np.frombuffer(state["data"], dtype).reshape(state["shape"]).copy()

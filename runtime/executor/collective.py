@@ -476,9 +476,10 @@ class Update:
                     if added_up is None
                     else added_up.segments["accumulator"]
                 )
-        for other in (self._owner._programs[leader], self._programs[leader]):
+        owner, lead = self._owner._programs[leader], self._programs[leader]
+        for other, kind in ((owner, "state."), (lead, "state."), (lead, "gradient.")):
             for name, segment in other.segments.items() if other is not None else ():
-                if name.startswith(("state.", "gradient.")):
+                if name.startswith(kind):
                     shared[name] = segment
         self._programs[device] = memory.devices[device].compile(plan, shared)
 

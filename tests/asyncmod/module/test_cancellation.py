@@ -53,8 +53,8 @@ class Watched(mx.Module):
         super().__init__(*args, **options)
         self.dispatched: list[Any] = []
 
-    async def _dispatch_step(self, batch: Any) -> Any:
-        self.dispatched.append(await super()._dispatch_step(batch))
+    async def _dispatch_step(self, *args: Any) -> Any:
+        self.dispatched.append(await super()._dispatch_step(*args))
         return self.dispatched[-1]
 
     async def _dispatch_predict(self, batch: Any) -> Any:
@@ -121,12 +121,24 @@ class Trained:
         with self.module.nothing_under_way_after():
             await self.module.fit(self.iterator(2), num_epoch=1, in_flight=1)
 
+    async def fit_accumulating(self) -> None:
+        """The mean of two equal batches, and then of one."""
+        with self.module.nothing_under_way_after():
+            await self.module.fit(self.iterator(3), num_epoch=1, accumulate=2)
+
 
 @pytest.mark.parametrize("inline", ["0", "1"])
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("where", WHERE)
 @pytest.mark.parametrize(
-    "call", [Trained.step, Trained.manual, Trained.fit, Trained.fit_in_order]
+    "call",
+    [
+        Trained.step,
+        Trained.manual,
+        Trained.fit,
+        Trained.fit_in_order,
+        Trained.fit_accumulating,
+    ],
 )
 async def test_training_stands_at_a_step_boundary(
     call: Callable[[Trained], Awaitable[None]],
@@ -137,9 +149,11 @@ async def test_training_stands_at_a_step_boundary(
 ) -> None:
     monkeypatch.setenv("ASYNCMOD_INLINE", inline)
     async with mx.open_runtime() as runtime:
-        # Running statistics commit with a step, but with a bare backward as well, and
-        # the end of an epoch averages those of several devices.
-        alone = len(WHERE[where]) == 1 and call is not Trained.manual
+        # Running statistics commit with a step, but with a bare backward and each of
+        # several batches as well, and the end of an epoch averages those of several
+        # devices.
+        more = (Trained.manual, Trained.fit_accumulating)
+        alone = len(WHERE[where]) == 1 and call not in more
         trained = Trained(where, batch_norm=alone)
         await trained.prepare(150)
         steps = await cancel_at_every_step(

@@ -28,9 +28,9 @@ class Noting(mx.Module):
     async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
         self.calls.append(f"prepare {data_batch.index}")
 
-    async def _dispatch_step(self, batch: Any) -> Any:
+    async def _dispatch_step(self, batch: Any, *args: Any) -> Any:
         self.calls.append(f"step {batch.index}")
-        return await super()._dispatch_step(batch)
+        return await super()._dispatch_step(batch, *args)
 
     async def _count_batch(self, metric: Any, flight: Any, count_pad: bool) -> int:
         self.calls.append(f"metric {flight.nbatch}")

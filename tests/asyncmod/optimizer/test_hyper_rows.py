@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -56,6 +58,39 @@ def test_rows_follow_every_change(change: str, scheduled: bool) -> None:
         expected = np.array([by_index.hyper(i) for i in (0, 1)])
         np.testing.assert_array_equal(rows, expected)
         assert by_rows.num_update == by_index.num_update == step + 1
+
+
+def test_nadam_counts_the_others_in() -> None:
+    """Its product is over all parameters, one row's count after the other's."""
+
+    def nadam() -> mx.optimizer.Nadam:
+        made = mx.optimizer.Nadam(begin_num_update=3)
+        made.hyper("behind")
+        return made
+
+    by_rows, by_index = nadam(), nadam()
+    for _ in range(4):
+        rows = by_rows.hyper_rows((0, 1, 2))
+        expected = np.array([by_index.hyper(i) for i in (0, 1, 2)])
+        np.testing.assert_array_equal(rows, expected)
+        assert (np.diff(rows[:, 9]) < 0).all()
+
+
+@pytest.mark.parametrize("name", ["nadam", "adam", "sgd", "lars"])
+def test_the_numbers_of_many_parameters_are_made_in_one_go(name: str) -> None:
+    """They are gone through once for all rows, not for each."""
+    calls = 0
+
+    class Counts(dict[int, int]):
+        def values(self) -> Any:
+            nonlocal calls
+            calls += 1
+            return super().values()
+
+    made = mx.optimizer.create(name)
+    made._index_update_count = Counts()
+    made.hyper_rows(tuple(range(500)))
+    assert calls <= 1
 
 
 def test_a_subclass_with_its_own_numbers_is_asked() -> None:
