@@ -62,7 +62,7 @@ class BucketingModule(ScopedModule):
         work_load_list: Share of each batch per context.
         fixed_param_names: Parameters that are not trained.
         state_names: Arguments that are states.
-        group2ctxs: Not supported: must be None.
+        group2ctxs: Where nodes of context groups run, as for Module.
         compression_params: Not supported: must be None.
         max_buckets: Buckets that are kept compiled, at least 3, besides those that
             other tasks are just calling; beyond it the one that was not used for

@@ -44,6 +44,7 @@ class Template:
         seed: Seed of the random operators.
         output_axes: Batch axis of each output.
         in_flight: Steps that may be under way.
+        placements: Per device of the batch, the device of each context group.
     """
 
     graph: Graph
@@ -56,6 +57,7 @@ class Template:
     seed: int
     output_axes: tuple[int, ...]
     in_flight: int = 2
+    placements: tuple[Mapping[str, DeviceId], ...] = ()
 
     def specify(
         self, data: Sequence[DataDesc], labels: Sequence[DataDesc]
@@ -101,6 +103,7 @@ class Template:
             in_flight=self.in_flight,
             seed=self.seed,
             output_axes=self.output_axes,
+            placements=self.placements,
         )
 
 

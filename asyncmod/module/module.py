@@ -30,6 +30,7 @@ from asyncmod.io.batch import DataDesc
 from asyncmod.module import bind_arguments, gradient_requests, parameters
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
+from asyncmod.module.context_groups import as_placements
 from asyncmod.module.contexts import as_contexts, as_workload, listed
 from asyncmod.module.descriptions import (
     batch_size,
@@ -66,14 +67,18 @@ class Module(ScopedModule):
         work_load_list: Share of each batch per context; all equal unless given.
         fixed_param_names: Parameters that are not trained.
         state_names: Arguments that are states: neither data nor parameters.
-        group2ctxs: Not supported: must be None.
+        group2ctxs: Where nodes with an attribute `ctx_group` run (`mx.AttrScope`): a
+            dict of group to context, or to a list with one context per `context`; or
+            one dict of group to context per `context`. Nodes of no group run where
+            their first input comes from. None and {} mean no groups.
         compression_params: Not supported: must be None.
 
     Raises:
         ArgumentTypeError: `symbol` or `context` is of the wrong type.
         NameMismatchError: a data, state or fixed name is no argument of the symbol.
-        ArgumentError: `work_load_list` does not match, or a context stands twice.
-        UnsupportedError: `group2ctxs` or `compression_params` was given.
+        ArgumentError: `work_load_list` or `group2ctxs` does not match the contexts, or
+            a context stands twice.
+        UnsupportedError: `compression_params` was given.
     """
 
     def __init__(
@@ -94,15 +99,12 @@ class Module(ScopedModule):
             raise ArgumentTypeError(
                 f"`symbol` must be an mx.symbol.Symbol, not {type(symbol).__name__}"
             )
-        if group2ctxs is not None:
-            raise UnsupportedError(
-                "group2ctxs is not supported: give all contexts in `context`"
-            )
         if compression_params is not None:
             raise UnsupportedError("compression_params is not supported: leave it out")
         self._symbol = symbol
         self._contexts = as_contexts(context)
         self._workload = as_workload(work_load_list, len(self._contexts))
+        self._placements = as_placements(group2ctxs, len(self._contexts))
         self._data_names = list(data_names or ())
         self._label_names = list(label_names or ())
         self._state_names = list(state_names or ())
@@ -300,6 +302,7 @@ class Module(ScopedModule):
             graph=graph,
             devices=self._contexts,
             workload=self._workload,
+            placements=self._placements,
             label_names=tuple(n for n in self._label_names if n in arguments),
             state_names=tuple(self._state_names),
             gradients=gradient_requests.resolve(
@@ -335,6 +338,11 @@ class Module(ScopedModule):
                 f"`shared_module` runs on {listed(shared_module._contexts)} and this "
                 f"module on {listed(self._contexts)}; shared parameters need the same "
                 "contexts"
+            )
+        if shared_module._placements != self._placements:
+            raise ArgumentError(
+                f"`shared_module` has group2ctxs {shared_module._placements} and this "
+                f"module {self._placements}; shared parameters need the same"
             )
         return shared_module._bound("bind").first.group
 

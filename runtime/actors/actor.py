@@ -25,10 +25,12 @@ class DeviceActor:
         device_id: DeviceId,
         doorbells: Doorbells,
         observe: Observer | None = None,
+        lane: int = 0,
     ) -> None:
         self.device_id = device_id
         self.doorbells = doorbells
-        self.thread = DeviceThread(str(device_id), observe)
+        name = f"{device_id}, lane {lane}" if lane else str(device_id)
+        self.thread = DeviceThread(name, observe)
         self._device: Any = None
 
     @property

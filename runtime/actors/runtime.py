@@ -49,7 +49,7 @@ class Runtime:
         self.stopped = False
         self.last_yield = 0.0
         self._nursery = nursery
-        self._actors: dict[DeviceId, DeviceActor] = {}
+        self._actors: dict[tuple[DeviceId, int], DeviceActor] = {}
         self._doorbells = Doorbells()
         self._owned: dict[int, Closable] = {}
         self._observe: Observer | None = None
@@ -76,13 +76,17 @@ class Runtime:
         self._check_open()
         self._nursery.start_soon(function, *args, name=name)
 
-    def actor(self, device_id: DeviceId) -> DeviceActor:
-        """The device's actor; its thread starts on first use."""
+    def actor(self, device_id: DeviceId, lane: int = 0) -> DeviceActor:
+        """The device's actor; its thread starts on first use.
+
+        A device that works for several shares of one batch has an actor for each of
+        them, with a `lane` of its own: they wait for each other.
+        """
         self._check_open()
-        actor = self._actors.get(device_id)
+        actor = self._actors.get((device_id, lane))
         if actor is None:
-            actor = DeviceActor(device_id, self._doorbells, self._observe)
-            self._actors[device_id] = actor
+            actor = DeviceActor(device_id, self._doorbells, self._observe, lane)
+            self._actors[device_id, lane] = actor
             spread([other.thread.native_id for other in self._actors.values()])
         return actor
 

@@ -17,9 +17,11 @@ from runtime.devices.factory import create_device
 from runtime.errors import DeviceError
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
+from runtime.executor.placement import Placement, Staging, kept_names
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec, plan_request
-from runtime.executor.split import is_empty, split
+from runtime.executor.split import is_empty, sliced_shape, split
+from runtime.executor.staged import AnyReplica, StagedReplica
 from runtime.graph.compile import compile_plan
 from runtime.graph.ir import Graph
 from runtime.graph.plan import Layout, Plan
@@ -31,14 +33,15 @@ class Binding:
 
     Attributes:
         memory: The parameters and what else outlives the binding.
-        replicas: One per device.
-        slices: Each device's rows.
-        plan: The plan of the first device that has rows.
+        replicas: One per member (see `runtime.executor.placement`).
+        slices: Each share's rows.
+        plan: The plan of the first share that has rows. With context groups nothing
+            runs it; it describes the face of the whole graph.
         outputs, heads, input_gradients: How the parts of the devices merge.
     """
 
     memory: Memory
-    replicas: tuple[Replica, ...]
+    replicas: tuple[AnyReplica, ...]
     slices: tuple[slice, ...]
     plan: Plan
     outputs: Merge
@@ -57,26 +60,27 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
     After an error or a cancellation nothing is left behind.
     """
     slices = split(spec.batch_size, spec.workload)
-    replicas: tuple[Replica, ...] = ()
+    replicas: tuple[AnyReplica, ...] = ()
     if memory is not None:
         memory.users += 1
     try:
         devices = await crew.run(
             "open device", [partial(actor.device, _open) for actor in crew.actors]
         )
-        planning = partial(_plan, spec, slices, devices, memory)
+        placement = Placement.of(spec, devices)
+        planning = partial(_plan, spec, slices, placement, devices, memory)
         plans = await crew.run_first("plan", planning)
         first = next(plan for plan in plans if plan is not None)
         if memory is None:
-            memory = await _allocate(spec, crew, devices, first)
+            memory = await _allocate(spec, crew, devices, placement, first)
         elif spec.for_training and not memory.has_gradients:
             raise DeviceError(
                 "a group for training cannot share the memory of a group that was "
                 "bound with for_training=False: bind the first one for training"
             )
-        replicas = tuple(
-            Replica(i, slices[i], devices[i], spec, memory, plans[i])
-            for i in range(len(devices))
+        placement.check_shared(memory.placement, kept_names(spec))
+        replicas = await crew.run_first(
+            "stage", partial(_replicas, spec, slices, devices, memory, plans)
         )
         await crew.run("compile", [replica.compile for replica in replicas])
         merges = _merges(spec, plans)
@@ -86,12 +90,12 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
         raise
     if spec.for_training:
         for replica in replicas:
-            memory.trained[replica.index] |= not replica.is_idle
+            memory.trained[replica.index] |= not is_empty(replica.rows)
     return Binding(memory, replicas, slices, first, *merges)
 
 
 def closing_jobs(
-    replicas: Sequence[Replica], memory: Memory
+    replicas: Sequence[AnyReplica], memory: Memory
 ) -> list[Callable[[], None]]:
     """What frees a group; its memory too if nobody else uses it."""
 
@@ -113,11 +117,16 @@ def fixed_ones(graph: Graph) -> frozenset[str]:
 
 
 async def _allocate(
-    spec: GroupSpec, crew: Crew, devices: Sequence[Device], plan: Plan
+    spec: GroupSpec,
+    crew: Crew,
+    devices: Sequence[Device],
+    placement: Placement,
+    plan: Plan,
 ) -> Memory:
     memory = await Memory.create(
         crew,
         devices,
+        placement,
         _layout(plan, "parameter"),
         _layout(plan, "auxiliary"),
         has_gradients=spec.for_training,
@@ -141,25 +150,28 @@ def _open(device_id: DeviceId) -> Device:
 def _plan(
     spec: GroupSpec,
     slices: Sequence[slice],
+    placement: Placement,
     devices: Sequence[Device],
     memory: Memory | None,
 ) -> list[Plan | None]:
-    """A plan for every device that has rows; equal shares have the same one."""
+    """A plan for every leader that has rows; equal shares have the same one."""
     parameters = memory.parameters if memory is not None else None
     auxiliaries = memory.auxiliaries if memory is not None else None
     made: dict[tuple[int, type], Plan] = {}
     plans: list[Plan | None] = []
-    for rows, device in zip(slices, devices, strict=True):
-        if is_empty(rows):
+    for member, device in zip(placement.members, devices, strict=True):
+        rows = slices[member.share]
+        if is_empty(rows) or not member.leads:
             plans.append(None)
             continue
-        key = rows.stop - rows.start, type(device.native)
+        native = None if spec.placements else device.native
+        key = rows.stop - rows.start, type(native)
         if key not in made:
             made[key] = compile_plan(
                 plan_request(
                     spec,
                     rows,
-                    device.native,
+                    native,
                     is_train=spec.for_training,
                     parameters=parameters,
                     auxiliaries=auxiliaries,
@@ -169,6 +181,32 @@ def _plan(
             auxiliaries = _layout(made[key], "auxiliary")
         plans.append(made[key])
     return plans
+
+
+def _replicas(
+    spec: GroupSpec,
+    slices: Sequence[slice],
+    devices: Sequence[Device],
+    memory: Memory,
+    plans: Sequence[Plan | None],
+) -> tuple[AnyReplica, ...]:
+    """What runs each member: a plan, the stages of its share, or nothing."""
+    placement = memory.placement
+    stagings: dict[int, Staging] = {}
+    replicas: list[AnyReplica] = []
+    for i, member in enumerate(placement.members):
+        rows = slices[member.share]
+        if not spec.placements or is_empty(rows):
+            replicas.append(Replica(i, rows, devices[i], spec, memory, plans[i]))
+            continue
+        if member.share not in stagings:
+            shapes = {
+                s.name: sliced_shape(s.shape, s.batch_axis, rows) for s in spec.inputs
+            }
+            stagings[member.share] = Staging.of(spec, member.share, placement, shapes)
+        staging = stagings[member.share]
+        replicas.append(StagedReplica(i, rows, devices[i], spec, memory, staging))
+    return tuple(replicas)
 
 
 def _layout(plan: Plan, segment: str) -> Layout:

@@ -29,10 +29,14 @@ class Calls:
     Attributes:
         crew: The devices' actors.
         closed: Whether the group was closed.
+
+    With `together` given here, no device goes on before all have ended their jobs, in
+    any call: they use memory of each other's.
     """
 
-    def __init__(self, runtime: Runtime, crew: Crew) -> None:
+    def __init__(self, runtime: Runtime, crew: Crew, together: bool = False) -> None:
         self.crew = crew
+        self._together = together
         self.closed = False
         self._runtime = runtime
         self._wanted = os.environ.get("ASYNCMOD_INLINE", "1") != "0"
@@ -84,7 +88,7 @@ class Calls:
                 except BaseException as error:
                     error.add_note(f"on {self.crew.names[0]}")
                     raise
-        return await self.crew.run(label, jobs, together=together)
+        return await self.crew.run(label, jobs, together=together or self._together)
 
     async def close(self, jobs: Sequence[Callable[[], object]]) -> None:
         """Run the last jobs, which free everything; cannot be withdrawn."""

@@ -25,7 +25,7 @@ from runtime.devices.contract import Program, Segment
 from runtime.errors import DeviceError
 from runtime.executor.accumulation import Averaged, Part
 from runtime.executor.memory import Memory, free
-from runtime.executor.replica import Replica
+from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater
 from runtime.graph.accumulate import plan_accumulate
 from runtime.graph.update import HALF, MASTER, plan_update
@@ -108,6 +108,15 @@ class Update:
         # The array of each device's last step: mostly it is given again.
         self._written: list[NDArray[np.float64] | None] = [None] * len(memory.devices)
         self._crosses = updater.rule is None or len(memory.domains) > 1
+        placement, devices = memory.placement, range(len(memory.devices))
+        # Per device the parameters whose gradients it keeps, and those of its memory.
+        self._kept = [
+            [n for n in updater.parameters if placement.holds(i, n)] for i in devices
+        ]
+        self._here = [
+            [n for n in updater.parameters if n in memory.layouts(i)[0].tensors]
+            for i in devices
+        ]
         self._host_states: dict[str, Any] = {}
         self._dispatched: list[Step] = [] if owner is None else owner._dispatched
 
@@ -207,7 +216,7 @@ class Update:
     # On the device threads ----------------------------------------------------------
 
     def run(
-        self, replica: Replica, step: Step, compute: Callable[[], None] | None
+        self, replica: AnyReplica, step: Step, compute: Callable[[], None] | None
     ) -> bool:
         """One device's share of a step; the devices must run it `together`.
 
@@ -228,7 +237,7 @@ class Update:
             self._add(index, step.part)
             self._write_hyper(index, step.hyper)
             if self._crosses and step.updates:
-                names = self.updater.parameters
+                names = self._kept[index]
                 step.gradients[index] = {n: self._gradient(replica, n) for n in names}
         except BaseException:
             if step.part is not None:
@@ -250,7 +259,7 @@ class Update:
 
     def run_here(
         self,
-        replicas: Sequence[Replica],
+        replicas: Sequence[AnyReplica],
         step: Step,
         inputs: Mapping[str, Array],
     ) -> None:
@@ -271,13 +280,19 @@ class Update:
             self._write_hyper(replica.index, step.hyper)
             self._apply(replica, True, step.updates)
 
-    def read_states(self) -> dict[str, dict[str, Array]]:
-        """The rule's states by state name and parameter, from the first device."""
-        program = self._programs[0]
-        states = self.updater.states if program is not None else ()
+    def read_states(self, device: int) -> dict[str, dict[str, Array]]:
+        """The rule's states by state name and parameter, where this device is first."""
+        program, holder = self._programs[device], self._memory.placement.holder
+        if program is None:
+            return {}
+        names = [n for n in self._kept[device] if holder(n) == device]
         return {
-            state: {n: self._read(state, n) for n in self._having(state)}
-            for state in states
+            state: {
+                n: program.read(f"state.{state}", n)
+                for n in self._having(state)
+                if n in names
+            }
+            for state in self.updater.states
         }
 
     def read_function_states(self) -> dict[str, Any]:
@@ -296,8 +311,9 @@ class Update:
         if program is None or not self._memory.is_leader(device):
             return
         for state, values in states.items():
-            for name, value in values.items():
-                program.write(f"state.{state}", name, value)
+            for name in self._here[device]:
+                if name in values:
+                    program.write(f"state.{state}", name, values[name])
 
     def _having(self, state: str) -> list[str]:
         """The parameters that have this state."""
@@ -307,11 +323,6 @@ class Update:
             for name in self.updater.parameters
             if state != MASTER or tensors[name].dtype == HALF
         ]
-
-    def _read(self, state: str, name: str) -> Array:
-        program = self._programs[0]
-        assert program is not None
-        return program.read(f"state.{state}", name)
 
     def _check(self, step: Step) -> None:
         torn = self._memory.torn
@@ -331,7 +342,7 @@ class Update:
             program.launch("start" if part.first else "add")
             program.wait()
 
-    def _gradient(self, replica: Replica, name: str) -> Array:
+    def _gradient(self, replica: AnyReplica, name: str) -> Array:
         program = self._accumulators[replica.index]
         if program is None:
             return replica.gradient(name)
@@ -354,8 +365,15 @@ class Update:
             return
         program = self._programs[index]
         if program is not None:
-            program.write("hyper", "hyper", hyper)
+            program.write("hyper", "hyper", self._rows(index, hyper))
             self._written[index] = hyper
+
+    def _rows(self, index: int, hyper: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The numbers of the parameters that this device updates."""
+        names, here = self.updater.parameters, self._here[index]
+        if len(here) == len(names):
+            return hyper
+        return hyper[[names.index(name) for name in here]]
 
     def _reduce(self, index: int, step: Step) -> bool:
         """Sum gradients on the host; False if another device failed in it."""
@@ -367,10 +385,10 @@ class Update:
                     self._owner._host_states = states
             elif memory.is_leader(index):
                 program = self._programs[index]
-                assert program is not None or not self.updater.parameters
+                assert program is not None or not self._here[index]
                 if program is not None:
-                    for name in self.updater.parameters:
-                        total = summed([part[name] for part in step.gradients])
+                    for name in self._here[index]:
+                        total = _total(name, step.gradients)
                         program.write("gradient.0", name, total)
         except BaseException:
             step.reduced.fail()
@@ -378,11 +396,12 @@ class Update:
         if not step.reduced.wait():
             return False
         if self.updater.rule is None and memory.is_leader(index):
-            for name, weight in step.weights.items():
+            for name in self._here[index]:
+                weight = step.weights[name]
                 memory.storage[index].write("parameter", name, weight)
         return True
 
-    def _apply(self, replica: Replica, commits: bool, updates: bool) -> None:
+    def _apply(self, replica: AnyReplica, commits: bool, updates: bool) -> None:
         program = self._programs[replica.index]
         try:
             if commits:
@@ -401,14 +420,14 @@ class Update:
         """Run the update function on copies; nothing has changed if it raises."""
         updater = self.updater
         assert updater.function is not None
-        storage = self._memory.storage[0]
+        storage, holder = self._memory.storage, self._memory.placement.holder
         weights: dict[str, Array] = {}
         states = dict(self._owner._host_states)
         for index, name in enumerate(updater.parameters):
-            weight = storage.read("parameter", name)
+            weight = storage[holder(name)].read("parameter", name)
             if name in self._fixed_ones:
                 weight[...] = 1
-            gradient = summed([part[name] for part in step.gradients])
+            gradient = _total(name, step.gradients)
             if step.part is not None:
                 gradient = gradient * gradient.dtype.type(step.part.share)
             if name in states:
@@ -423,9 +442,11 @@ class Update:
 
     def _compile_accumulator(self, device: int) -> None:
         memory, updater = self._memory, self.updater
+        if not self._kept[device]:
+            return
         plan = plan_accumulate(
-            memory.parameters,
-            updater.parameters,
+            memory.layouts(device)[0],
+            self._kept[device],
             updater.accumulates or (),
             memory.devices[device].native,
         )
@@ -440,24 +461,26 @@ class Update:
     def _compile(self, device: int, leads: bool) -> None:
         memory, updater = self._memory, self.updater
         leader = memory.leader(device)
-        if leads is not (device == leader):
+        if leads is not (device == leader) or not self._here[device]:
             return
         assert updater.rule is not None
         rule = get_rule(updater.rule)
         domain = next(domain for domain in memory.domains if device in domain)
         position = domain.index(device)
-        shapes = memory.parameters.tensors
-        for name in updater.parameters:
-            rule.check(name, shapes[name].shape)
+        layout, _ = memory.layouts(device)
+        for name in self._here[device]:
+            rule.check(name, layout.tensors[name].shape)
+        source = memory.placement.source
+        kept = [i for i in range(len(memory.devices)) if source(i) == i]
         one_domain = len(memory.domains) == 1
         native = memory.devices[device].native
         plan = plan_update(
             updater.rule,
-            memory.parameters,
-            updater.parameters,
+            layout,
+            self._here[device],
             states=[state for state in updater.states if state != MASTER],
             hyper=len(rule.hyper),
-            devices=len(memory.devices) if one_domain else 1,
+            devices=len(kept) if one_domain else 1,
             part=position,
             parts=len(domain),
             whole=not rule.elementwise,
@@ -469,9 +492,9 @@ class Update:
             "parameter": memory.storage[device].segments["parameter"]
         }
         if one_domain:
-            for i, storage in enumerate(memory.storage):
-                added_up = self._accumulators[i]
-                shared[f"gradient.{i}"] = (
+            for k, i in enumerate(kept):
+                storage, added_up = memory.storage[i], self._accumulators[i]
+                shared[f"gradient.{k}"] = (
                     storage.segments["gradient"]
                     if added_up is None
                     else added_up.segments["accumulator"]
@@ -482,6 +505,10 @@ class Update:
                 if name.startswith(kind):
                     shared[name] = segment
         self._programs[device] = memory.devices[device].compile(plan, shared)
+
+
+def _total(name: str, gradients: Sequence[Mapping[str, Array]]) -> Array:
+    return summed([part[name] for part in gradients if name in part])
 
 
 def summed(parts: list[Array]) -> Array:

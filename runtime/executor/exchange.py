@@ -20,7 +20,8 @@ from runtime.executor.collective import Update, summed
 from runtime.executor.dispatch import COPY_LIMIT
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
-from runtime.executor.replica import Replica
+from runtime.executor.split import is_empty
+from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import nothing
 from runtime.graph.ir import Shape
 
@@ -43,7 +44,7 @@ class Exchange:
         self._cheap = self._is_cheap(sum(layout.nbytes for layout in layouts))
 
     async def merged(
-        self, merge: Merge, read: Callable[[Replica, str], Array]
+        self, merge: Merge, read: Callable[[AnyReplica, str], Array]
     ) -> list[Array]:
         """Tensors put together from the parts that every device reads."""
         merged = merge.allocate()
@@ -55,11 +56,11 @@ class Exchange:
         return merged
 
     async def parts(
-        self, names: Sequence[str], read: Callable[[Replica, str], Array]
+        self, names: Sequence[str], read: Callable[[AnyReplica, str], Array]
     ) -> list[list[Array]]:
         """The active devices' parts: [name][device]."""
 
-        def run(replica: Replica) -> list[Array]:
+        def run(replica: AnyReplica) -> list[Array]:
             return [] if replica.is_idle else [read(replica, name) for name in names]
 
         jobs = [partial(run, replica) for replica in self._replicas]
@@ -71,18 +72,20 @@ class Exchange:
 
     async def gradients(self) -> Arrays:
         """Gradients of the parameters, summed over the devices."""
-        names = self._gradient_names
 
-        def total(parts: list[list[Array]]) -> Arrays:
-            columns = zip(*parts, strict=True)
-            return {n: summed(list(c)) for n, c in zip(names, columns, strict=True)}
+        def total(parts: list[Arrays]) -> Arrays:
+            return {n: summed(column) for n, column in self._columns(parts).items()}
 
-        return await self._gather(lambda r: [r.gradient(n) for n in names], total)
+        return await self._gather(self._read_gradients, total)
 
     async def device_gradients(self) -> dict[str, list[Array]]:
         """Gradients of the parameters per active device."""
-        names = self._gradient_names
-        return dict(zip(names, await self.parts(names, Replica.gradient), strict=True))
+
+        def run(replica: AnyReplica) -> Arrays:
+            return {} if is_empty(replica.rows) else self._read_gradients(replica)
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        return self._columns(await self._calls.run("read", jobs, cheap=False))
 
     async def zero_gradients(self) -> None:
         """Set all gradients to zero."""
@@ -95,44 +98,58 @@ class Exchange:
         """The first device's parameters, the mean of the auxiliary states."""
         trained = [i for i, has_rows in enumerate(self._memory.trained) if has_rows]
 
-        def read(replica: Replica) -> tuple[Arrays, Arrays]:
-            storage = replica.storage
-            own = names if replica.index == 0 else ()
+        placement = self._memory.placement
+
+        def read(replica: AnyReplica) -> tuple[Arrays, Arrays]:
+            storage, index = replica.storage, replica.index
+            own = [n for n in names if placement.holder(n) == index]
+            kept = [n for n in auxiliary_names if placement.holds(index, n)]
             return (
                 {n: storage.read("parameter", n) for n in own},
-                {n: storage.read("auxiliary", n) for n in auxiliary_names},
+                {n: storage.read("auxiliary", n) for n in kept},
             )
 
         def combine(parts: list[tuple[Arrays, Arrays]]) -> tuple[Arrays, Arrays]:
-            states = {
-                name: mean([parts[i][1][name] for i in trained or [0]])
-                for name in auxiliary_names
-            }
-            return parts[0][0], states
+            found = {n: array for own, _ in parts for n, array in own.items()}
+            states = {}
+            for name in auxiliary_names:
+                of = [i for i in trained if name in parts[i][1]]
+                of = of or [placement.holder(name)]
+                states[name] = mean([parts[i][1][name] for i in of])
+            return {name: found[name] for name in names}, states
 
         return await self._gather(read, combine)
 
     async def read_device_auxiliaries(self, names: Sequence[str]) -> list[Arrays]:
-        """Every device's auxiliary states."""
+        """The auxiliary states of each share of the batch."""
+        placement = self._memory.placement
 
-        def read(replica: Replica) -> Arrays:
-            return {n: replica.storage.read("auxiliary", n) for n in names}
+        def read(replica: AnyReplica) -> Arrays:
+            kept = [n for n in names if placement.holds(replica.index, n)]
+            return {n: replica.storage.read("auxiliary", n) for n in kept}
 
         jobs = [partial(read, replica) for replica in self._replicas]
-        return await self._calls.run("read", jobs, cheap=self._cheap)
+        parts = await self._calls.run("read", jobs, cheap=self._cheap)
+        shares: dict[int, Arrays] = {}
+        for member, part in zip(placement.members, parts, strict=True):
+            shares.setdefault(member.share, {}).update(part)
+        return list(shares.values())
 
     async def write_parameters(self, parameters: Arrays, auxiliaries: Arrays) -> None:
         """Set parameters while no device reads them, auxiliary states everywhere."""
         memory = self._memory
         arrived = Barrier(len(self._replicas))
 
-        def run(replica: Replica) -> None:
+        def run(replica: AnyReplica) -> None:
             arrived.wait()
-            if memory.is_leader(replica.index):
-                for name, value in parameters.items():
-                    replica.storage.write("parameter", name, value)
+            index = replica.index
+            if memory.is_leader(index):
+                here = memory.layouts(index)[0].tensors
+                for name in here.keys() & parameters.keys():
+                    replica.storage.write("parameter", name, parameters[name])
             for name, value in auxiliaries.items():
-                replica.storage.write("auxiliary", name, value)
+                if memory.placement.holds(index, name):
+                    replica.storage.write("auxiliary", name, value)
             if parameters.keys() >= memory.parameters.tensors.keys():
                 memory.torn = None
 
@@ -165,7 +182,16 @@ class Exchange:
 
     async def read_updater_states(self, update: Update) -> dict[str, Arrays]:
         """Optimizer state of a rule, from the first device."""
-        return await self._gather(lambda _: None, lambda _: update.read_states())
+
+        def combine(parts: list[dict[str, Arrays]]) -> dict[str, Arrays]:
+            names = update.updater.parameters
+            return {
+                state: {n: found[n] for n in names if n in found}
+                for state in update.updater.states
+                if (found := _joined([p[state] for p in parts if state in p]))
+            }
+
+        return await self._gather(lambda r: update.read_states(r.index), combine)
 
     async def write_updater_states(
         self, update: Update, states: Mapping[str, Mapping[str, Array]]
@@ -199,18 +225,26 @@ class Exchange:
         jobs[0] = partial(update.write_function_states, states)
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
+    def _read_gradients(self, replica: AnyReplica) -> Arrays:
+        holds, index = self._memory.placement.holds, replica.index
+        return {n: replica.gradient(n) for n in self._gradient_names if holds(index, n)}
+
+    def _columns(self, parts: Sequence[Arrays]) -> dict[str, list[Array]]:
+        names = self._gradient_names
+        return {n: [part[n] for part in parts if n in part] for n in names}
+
     def _is_cheap(self, nbytes: int) -> bool:
         """Whether so much may be copied on the Trio thread."""
         return self._inline and nbytes <= COPY_LIMIT
 
     async def _gather(
-        self, read: Callable[[Replica], T], combine: Callable[[list[T]], R]
+        self, read: Callable[[AnyReplica], T], combine: Callable[[list[T]], R]
     ) -> R:
         """Read on every device; the first device's thread combines what all read."""
         parts: list[Any] = [None] * len(self._replicas)
         all_read = Barrier(len(self._replicas))
 
-        def run(replica: Replica) -> R | None:
+        def run(replica: AnyReplica) -> R | None:
             try:
                 parts[replica.index] = read(replica)
             except BaseException:
@@ -224,6 +258,10 @@ class Exchange:
         combined = (await self._calls.run("read", jobs, cheap=self._cheap))[0]
         assert combined is not None
         return combined
+
+
+def _joined(parts: Sequence[Arrays]) -> Arrays:
+    return {name: array for part in parts for name, array in part.items()}
 
 
 def check_arrays(

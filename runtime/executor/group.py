@@ -29,8 +29,9 @@ from runtime.executor.dispatch import Inputs
 from runtime.executor.exchange import Exchange, check_arrays
 from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
-from runtime.executor.replica import Replica
+from runtime.executor.placement import members
 from runtime.executor.specification import GroupSpec, InputSpec
+from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
 from runtime.executor.updater import Updater
 from runtime.graph.compile import parameter_names
@@ -114,15 +115,16 @@ class ExecutorGroup:
             )
         if len(set(spec.devices)) != len(spec.devices):
             raise ValueError(f"devices (={listed}) must all be different")
-        if shared is not None and shared.spec.devices != spec.devices:
+        if shared is not None and members(shared.spec) != members(spec):
             others = ", ".join(map(str, shared.spec.devices))
             raise ValueError(
                 f"devices (={listed}) must be those of the shared group ({others})"
             )
-        crew = Crew([runtime.actor(device) for device in spec.devices])
+        listed_members = members(spec)
+        crew = Crew([runtime.actor(m.device, m.lane) for m in listed_members])
         memory = None if shared is None else shared._memory
         binding = await bind(spec, crew, memory)
-        return cls(spec, Calls(runtime, crew), binding)
+        return cls(spec, Calls(runtime, crew, bool(spec.placements)), binding)
 
     @property
     def nbytes(self) -> int:
@@ -208,7 +210,7 @@ class ExecutorGroup:
         parts = self._split_heads(heads or {})
         computed = Barrier(len(self._replicas))
 
-        def run(replica: Replica) -> None:
+        def run(replica: AnyReplica) -> None:
             heads = parts[replica.index]
             try:
                 watched(
@@ -230,11 +232,11 @@ class ExecutorGroup:
         Raises:
             DeviceError: no forward has succeeded yet.
         """
-        return await self._exchange.merged(self._outputs, Replica.output)
+        return await self._exchange.merged(self._outputs, _output)
 
     async def device_outputs(self) -> list[list[Array]]:
         """Outputs of the last forward or step, [output][active device], fresh."""
-        return await self._exchange.parts(self.output_names, Replica.output)
+        return await self._exchange.parts(self.output_names, _output)
 
     async def predict(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Merged outputs of the inference program for one batch.
@@ -372,13 +374,13 @@ class ExecutorGroup:
         merge = self._input_gradients
         if merge is None:
             return {}
-        merged = await self._exchange.merged(merge, Replica.input_gradient)
+        merged = await self._exchange.merged(merge, _input_gradient)
         return dict(zip(merge.names, merged, strict=True))
 
     async def device_input_gradients(self) -> dict[str, list[Array]]:
         """The same per active device."""
         names = self._input_gradients.names if self._input_gradients else ()
-        parts = await self._exchange.parts(names, Replica.input_gradient)
+        parts = await self._exchange.parts(names, _input_gradient)
         return dict(zip(names, parts, strict=True))
 
     async def gradients(self) -> dict[str, Array]:
@@ -424,7 +426,7 @@ class ExecutorGroup:
     async def get_states(self) -> dict[str, list[Array]]:
         """Copies of the state inputs, per active device."""
         names = tuple(i.name for i in self.spec.states)
-        parts = await self._exchange.parts(names, Replica.state)
+        parts = await self._exchange.parts(names, _state)
         return dict(zip(names, parts, strict=True))
 
     async def set_states(
@@ -466,7 +468,7 @@ class ExecutorGroup:
         merged: list[Array],
         copied: Callable[[int], None] | None = None,
     ) -> list[Callable[[], None]]:
-        def run(replica: Replica) -> None:
+        def run(replica: AnyReplica) -> None:
             try:
                 replica.predict(inputs, self._outputs, merged, copied)
             finally:
@@ -495,3 +497,15 @@ class ExecutorGroup:
             for name, place in zip(merge.names, places or (), strict=False):
                 part[name] = checked[name] if place is None else checked[name][place]
         return parts
+
+
+def _output(replica: AnyReplica, name: str) -> Array:
+    return replica.output(name)
+
+
+def _input_gradient(replica: AnyReplica, name: str) -> Array:
+    return replica.input_gradient(name)
+
+
+def _state(replica: AnyReplica, name: str) -> Array:
+    return replica.state(name)

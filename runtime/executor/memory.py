@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from runtime.actors.crew import Crew, shielded
 from runtime.devices.contract import Device, Program, Segment
+from runtime.executor.placement import Placement
 from runtime.executor.updater import Updater
 from runtime.graph.plan import Layout, Plan
 
@@ -31,7 +32,8 @@ class Memory:
 
     Attributes:
         devices: One per actor.
-        parameters, auxiliaries: Layouts that every plan of the family uses.
+        placement: Who keeps what; see `layouts`.
+        parameters, auxiliaries: Layouts of everything.
         domains: Indexes of the devices, grouped by memory space.
         storage: Per device the program that holds the memory.
         has_gradients: Whether there is memory for gradients.
@@ -50,12 +52,14 @@ class Memory:
     def __init__(
         self,
         devices: Sequence[Device],
+        placement: Placement,
         parameters: Layout,
         auxiliaries: Layout,
         has_gradients: bool,
         guards: int,
     ) -> None:
         self.devices = tuple(devices)
+        self.placement = placement
         self.parameters = parameters
         self.auxiliaries = auxiliaries
         self.has_gradients = has_gradients
@@ -76,6 +80,7 @@ class Memory:
         cls,
         crew: Crew,
         devices: Sequence[Device],
+        placement: Placement,
         parameters: Layout,
         auxiliaries: Layout,
         *,
@@ -83,28 +88,42 @@ class Memory:
         guards: int = 0,
     ) -> Memory:
         """Allocate everything, as zeros, on the devices' threads."""
-        memory = cls(devices, parameters, auxiliaries, has_gradients, guards)
+        memory = cls(devices, placement, parameters, auxiliaries, has_gradients, guards)
         programs: list[Program | None] = [None] * len(devices)
 
-        def allocate(device: int, leads: bool) -> None:
-            leader = memory.leader(device)
-            if leads is not (device == leader):
+        def allocate(device: int, turn: int) -> None:
+            leader, source = memory.leader(device), placement.source(device)
+            if turn != (device != leader) + (device != source):
                 return
             shared: dict[str, Segment] = {}
-            lead = programs[leader]
-            if lead is not None and "parameter" in lead.segments:
-                shared["parameter"] = lead.segments["parameter"]
+            for other, names in (
+                (leader, ("parameter",)),
+                (source, ("auxiliary", "gradient")),
+            ):
+                made = programs[other]
+                for name in names if made is not None else ():
+                    assert made is not None
+                    if name in made.segments:
+                        shared[name] = made.segments[name]
             programs[device] = memory._allocate(device, shared)
 
         try:
-            for leads in (True, False):
-                jobs = [partial(allocate, i, leads) for i in range(len(devices))]
+            for turn in range(3):
+                jobs = [partial(allocate, i, turn) for i in range(len(devices))]
                 await crew.run("allocate", jobs)
         except BaseException:
             await shielded("free", crew, [partial(free, [p]) for p in programs])
             raise
         memory.storage = [program for program in programs if program is not None]
         return memory
+
+    def layouts(self, device: int) -> tuple[Layout, Layout]:
+        """Parameters and auxiliary states that a device's memory space holds."""
+        part, guards = self.placement.part, self._guards
+        return (
+            part(device, self.parameters, "parameter", guards),
+            part(device, self.auxiliaries, "auxiliary", guards),
+        )
 
     def leader(self, device: int) -> int:
         """The first device of a device's domain."""
@@ -126,9 +145,10 @@ class Memory:
         ]
 
     def _allocate(self, device: int, shared: Mapping[str, Segment]) -> Program:
-        layouts = {"parameter": self.parameters, "auxiliary": self.auxiliaries}
+        parameters, auxiliaries = self.layouts(device)
+        layouts = {"parameter": parameters, "auxiliary": auxiliaries}
         if self.has_gradients:
-            layouts["gradient"] = self.parameters.rename("gradient")
+            layouts["gradient"] = parameters.rename("gradient")
         layouts = {name: layout for name, layout in layouts.items() if layout.nbytes}
         plan = Plan(
             segments={name: layout.nbytes for name, layout in layouts.items()},

@@ -225,6 +225,10 @@ def outputs_of(node: Node) -> Sequence[Entry]:
     return [Entry(node, i) for i in range(len(node.output_names))]
 
 
+def ignore(seen: Observed) -> None:
+    """Observe nothing."""
+
+
 class Observable(Protocol):
     """A device's share of a group, which can show its last forward."""
 

@@ -18,7 +18,7 @@ from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
 from runtime.errors import DeviceError, GradientError, ShapeError
 from runtime.executor.memory import Memory
 from runtime.executor.merging import Merge
-from runtime.executor.observation import Observe, Observed, UnfusedPass
+from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import Selection, is_empty, select, sliced_shape
 from runtime.graph.compile import compile_plan
@@ -237,7 +237,7 @@ class Replica:
             values,
             self._key if is_train else FIRST_STEP,
             self.index,
-            observe if forward else _ignore,
+            observe if forward else ignore,
         )
         unfused.arguments()
         unfused.forward()
@@ -342,7 +342,7 @@ class Replica:
             return
         for name in self._written:
             tensor = memory.parameters.tensors.get(name)
-            if tensor is not None:
+            if tensor is not None and memory.placement.holds(self.index, name):
                 zeros = np.zeros(tensor.shape, tensor.dtype)
                 self.storage.write("gradient", name, zeros)
         memory.gradients_zero[self.index] = True
@@ -353,7 +353,3 @@ def selection(shape: Shape, axis: int, rows: slice) -> Selection:
     if sliced_shape(shape, axis, rows) == shape:
         return None
     return select(axis, rows)
-
-
-def _ignore(seen: Observed) -> None:
-    """Observe nothing."""

@@ -51,6 +51,8 @@ class GroupSpec:
         output_axes: Batch axis of each output, -1 for none; None means axis 0 of all.
         guards: Bytes of guard zone between tensors (debug mode).
         dtypes: Element types of parameters that are known beforehand.
+        placements: Per device that shares the batch, the device of each context group
+            of the graph; () if the graph has none.
     """
 
     graph: Graph
@@ -66,6 +68,7 @@ class GroupSpec:
     output_axes: tuple[int, ...] | None = None
     guards: int = 0
     dtypes: Mapping[str, str] = field(default_factory=dict)
+    placements: tuple[Mapping[str, DeviceId], ...] = ()
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

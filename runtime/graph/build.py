@@ -108,6 +108,7 @@ class Builder:
         parameters: frozenset[Entry],
         is_train: bool,
         native: Native | None,
+        positions: Mapping[str, int] | None = None,
     ) -> None:
         self.graph = graph
         self.inference = inference
@@ -116,7 +117,10 @@ class Builder:
         self.parameters = parameters
         self.sections: dict[Section, list[Draft]] = {}
         self.section: Section = "forward"
-        self.positions = {node: i for i, node in enumerate(graph.nodes)}
+        self.positions = {
+            node: i if positions is None else positions.get(node.name, 0)
+            for i, node in enumerate(graph.nodes)
+        }
         self.users = count_users(graph)
         self.halo: dict[Entry, tuple[int, int]] = {}
         self.gradient_halo: dict[Entry, tuple[int, int]] = {}

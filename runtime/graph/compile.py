@@ -45,7 +45,7 @@ def compile_plan(request: Request) -> Plan:
     graph = request.graph
     graph.check_names()
     check_names(request)
-    inference = infer(graph, request.shapes, request.dtypes)
+    inference = request.inference or infer(graph, request.shapes, request.dtypes)
     face = make_face(request, inference)
     builder = Builder(
         graph,
@@ -56,6 +56,7 @@ def compile_plan(request: Request) -> Plan:
         _parameters(request),
         request.is_train,
         request.native,
+        request.positions,
     )
     steps = _steps(builder)
     builder.section = "forward" if request.is_train else "predict"
@@ -75,9 +76,10 @@ def compile_plan(request: Request) -> Plan:
     builder.finish_outputs()
     if request.is_train:
         builder.section = "backward"
+        assert isinstance(builder.gradients, Gradients)
+        builder.gradients.start()
         for step in reversed(steps):
             step.backward(builder)
-        assert isinstance(builder.gradients, Gradients)
         builder.gradients.finish()
         builder.section = "commit"
         for entry, tensor in face.auxiliary_next.items():

@@ -54,7 +54,10 @@ def make_face(request: Request, inference: Inference) -> Face:
     )
     _check_layout(parameters, items(arguments[name] for name in names))
     _check_layout(auxiliaries, items(graph.auxiliaries))
-    output_items = _output_items(graph, inference)
+    output_items = [
+        (name, inference.shapes[entry], inference.dtypes[entry].name)
+        for name, entry in zip(output_names(graph), graph.outputs, strict=True)
+    ]
     layouts = {
         "parameter": parameters,
         "auxiliary": auxiliaries,
@@ -94,15 +97,14 @@ def make_face(request: Request, inference: Inference) -> Face:
     return Face(layouts, values, gradients, heads, auxiliary_next, outputs)
 
 
-def _output_items(graph: Graph, inference: Inference) -> list[tuple[str, Shape, str]]:
-    """One item per output; an output that stands twice gets a number behind it."""
+def output_names(graph: Graph) -> list[str]:
+    """One name per output; an output that stands twice gets a number behind it."""
     seen: dict[str, int] = {}
-    items = []
+    names = []
     for entry in graph.outputs:
         count = seen[entry.name] = seen.get(entry.name, 0) + 1
-        name = entry.name if count == 1 else f"{entry.name}#{count}"
-        items.append((name, inference.shapes[entry], inference.dtypes[entry].name))
-    return items
+        names.append(entry.name if count == 1 else f"{entry.name}#{count}")
+    return names
 
 
 def _check_layout(layout: Layout, items: list[tuple[str, Shape, str]]) -> None:

@@ -51,12 +51,22 @@ class Gradients:
         }
         self._sums: dict[Entry, Form] = {}
         self._owned: set[Entry] = set()
-        for entry, tensor in heads.items():
-            buffer = Buffer(f"{entry.name}.head", tensor.nbytes, place=tensor)
-            self._sums[entry] = Dense(buffer, tensor.shape, tensor.dtype)
+        self._heads = {
+            entry: Dense(
+                Buffer(f"{entry.name}.head", tensor.nbytes, place=tensor),
+                tensor.shape,
+                tensor.dtype,
+            )
+            for entry, tensor in heads.items()
+        }
         for entry in add:
             self._sums[entry] = self._places[entry]
             self._owned.add(entry)
+
+    def start(self) -> None:
+        """Begin every sum with its head gradient."""
+        for entry, head in self._heads.items():
+            self.contribute(entry, head, owned=False)
 
     def wanted(self, entry: Entry) -> bool:
         """Whether a gradient of this value has to be made at all."""

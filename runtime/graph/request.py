@@ -11,6 +11,7 @@ from typing import Literal
 
 from runtime.errors import GraphError
 from runtime.graph.build import Native
+from runtime.graph.infer import Inference
 from runtime.graph.ir import Graph, Shape
 from runtime.graph.plan import Layout
 
@@ -33,6 +34,10 @@ class Request:
             to make them.
         native: What the device offers besides NumPy definitions.
         guards: Bytes of guard zone around every tensor (debug mode).
+        inference: Shapes and dtypes if they are known already, as those of a stage are
+            from the whole graph; then `shapes` and `dtypes` are not looked at.
+        positions: Position of each node in the whole graph, by name, if this is a stage
+            of it: part of the key of random numbers.
     """
 
     graph: Graph
@@ -45,6 +50,8 @@ class Request:
     auxiliaries: Layout | None = None
     native: Native | None = None
     guards: int = 0
+    inference: Inference | None = None
+    positions: Mapping[str, int] | None = None
 
 
 def parameter_names(graph: Graph, inputs: Iterable[str]) -> tuple[str, ...]:

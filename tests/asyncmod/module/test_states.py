@@ -204,7 +204,7 @@ async def test_second_init_is_ignored_unless_forced() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"group2ctxs": {"a": mx.cpu(0)}}, {"compression_params": {"type": "2bit"}}],
+    [{"compression_params": {"type": "2bit"}}],
 )
 def test_what_is_not_supported_says_so(options: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedError, match="not supported"):
