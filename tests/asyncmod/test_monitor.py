@@ -166,7 +166,8 @@ async def test_a_fused_net_shows_the_gradients_that_it_is_trained_with() -> None
     net = mx.sym.Pooling(
         net, kernel=(2, 2), stride=(2, 2), pool_type="max", name="pool"
     )
-    net = mx.sym.FullyConnected(mx.sym.Flatten(net, name="flat"), num_hidden=3)
+    net = mx.sym.Flatten(net, name="flat")
+    net = mx.sym.FullyConnected(net, num_hidden=3, name="fullyconnected0")
     net = mx.sym.SoftmaxOutput(net, name="softmax")
     shown: dict[str, Array] = {}
     monitor = mx.mon.Monitor(1, lambda x: x.copy())

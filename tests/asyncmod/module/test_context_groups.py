@@ -90,8 +90,10 @@ async def test_buckets_in_groups_are_those_without(count: int, groups: Any) -> N
             weight = mx.symbol.Variable("dev1_weight")
             bias = mx.symbol.Variable("dev1_bias")
             net = mx.symbol.Variable("data")
-            for _ in range(length):
-                net = mx.sym.FullyConnected(net, weight, bias, num_hidden=FEATURES)
+            for k in range(length):
+                net = mx.sym.FullyConnected(
+                    net, weight, bias, num_hidden=FEATURES, name=f"layer{k}"
+                )
         with mx.AttrScope(ctx_group="dev2"):
             net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc")
             net = mx.sym.SoftmaxOutput(net, name="softmax")
