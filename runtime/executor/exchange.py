@@ -188,7 +188,8 @@ class Exchange:
             return {
                 state: {n: found[n] for n in names if n in found}
                 for state in update.updater.states
-                if (found := _joined([p[state] for p in parts if state in p]))
+                if any(state in part for part in parts)
+                for found in (_joined([part.get(state, {}) for part in parts]),)
             }
 
         return await self._gather(lambda r: update.read_states(r.index), combine)

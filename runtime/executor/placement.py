@@ -18,7 +18,7 @@ from runtime.context import DeviceId
 from runtime.devices.contract import Device
 from runtime.errors import GraphError
 from runtime.executor.specification import GroupSpec
-from runtime.executor.wiring import Wiring, wire
+from runtime.executor.wiring import Channel, Wiring, wire
 from runtime.graph.compile import parameter_names
 from runtime.graph.infer import Inference, infer
 from runtime.graph.ir import Node, Shape
@@ -204,6 +204,9 @@ class Staging:
             inputs,
             [i.name for i in spec.states],
         )
+        for i, member in enumerate(placement.members):
+            if member.share == share and placement.source(i) != i:
+                wiring.finished[i] = Channel()
         positions = {node.name: i for i, node in enumerate(graph.nodes)}
         return cls(stages, wiring, infer(graph, shapes, dtypes), positions)
 

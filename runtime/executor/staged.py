@@ -361,7 +361,17 @@ class StagedReplica:
                 gradient = channel.get()
                 if gradient is not LOST:
                     self._input_gradients[name] = gradient
+        self._meet_at_gradients()
         return failure
+
+    def _meet_at_gradients(self) -> None:
+        """Let the member whose memory holds the gradients wait for the others."""
+        source, finished = self._memory.placement.source, self._wiring.finished
+        if self.index in finished:
+            finished[self.index].put(None)
+        for member, channel in finished.items():
+            if source(member) == self.index:
+                channel.get()
 
     def _begin(self, inputs: Mapping[str, Array], training: bool) -> None:
         """Count a forward, and note what it is to run on."""

@@ -57,7 +57,7 @@ class StageLinks:
 
 @dataclass
 class Wiring:
-    """All channels of one replica. The fields below `stages` end at its leader.
+    """All channels of one share; most of those below `stages` end at its leader.
 
     Attributes:
         stages: Per stage.
@@ -66,6 +66,8 @@ class Wiring:
         heads: Where the head gradients of outputs are wanted.
         accumulated: Where gradients of inputs that are added to are wanted.
         input_gradients: Where gradients of inputs come from.
+        finished: Where each member that uses another's memory for gradients tells it
+            that it has added its own.
     """
 
     stages: tuple[StageLinks, ...]
@@ -74,6 +76,7 @@ class Wiring:
     heads: dict[str, Channel] = field(default_factory=dict)
     accumulated: dict[str, Channel] = field(default_factory=dict)
     input_gradients: dict[str, Channel] = field(default_factory=dict)
+    finished: dict[int, Channel] = field(default_factory=dict)
 
 
 def wire(
