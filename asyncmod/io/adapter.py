@@ -12,6 +12,7 @@ from asyncmod import log
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
 from asyncmod.io.readers import END, AsyncReader, Reader
+from asyncmod.io.slices import is_sliced, whole
 from asyncmod.io.thread_reader import ThreadReader
 from asyncmod.trio_task import check_trio
 
@@ -32,7 +33,8 @@ def as_async(
 
     Args:
         source: An iterator or iterable, asynchronous or not, of DataBatch, of
-            objects with `data` and `label`, of arrays, or of (data, label) pairs.
+            objects with `data` and `label`, of lists of such objects (one per device),
+            of arrays, or of (data, label) pairs.
         provide_data: Descriptions of the data; the source's own unless given.
         provide_label: Descriptions of the labels; the source's own unless given.
         batch_size: Rows per batch; the source's own unless given.
@@ -153,6 +155,10 @@ class SourceAdapter:
                 self._at_end = True
                 raise StopAsyncIteration
             self._delivered += 1
+            if is_sliced(item):
+                described = getattr(self, "provide_data", ()), self.provide_label
+                with trio.CancelScope(shield=True):  # or the batch would be lost
+                    item = await whole(item, *described)
             return _as_batch(item)
 
     async def reset(self) -> None:

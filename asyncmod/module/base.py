@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from operator import length_hint
 from typing import Any, ClassVar
 
-import numpy as np
-
 from asyncmod import log
 from asyncmod.errors import (
     ArgumentError,
@@ -23,11 +21,12 @@ from asyncmod.errors import (
 )
 from asyncmod.history import History
 from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.io.slices import whole
 from asyncmod.module import fit_loop, metrics, predict, score
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
 from asyncmod.module.descriptions import batch_axis, batch_size
-from asyncmod.module.flight import Flight, limit, padding, reading
+from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.nd import NDArray
 from asyncmod.progress import Outline, shown
@@ -225,7 +224,8 @@ class BaseModule:
             pre_sliced: Whether labels come per device.
         """
         if pre_sliced:
-            labels = [np.concatenate(parts) for parts in zip(*labels, strict=True)]
+            slices = [DataBatch([], part) for part in labels]
+            labels = (await whole(slices, (), self._label_descriptions())).label
         outputs = await self.get_outputs()
         await metrics.update(
             eval_metric,
@@ -315,12 +315,13 @@ class BaseModule:
             nbatch = 0
             while nbatch < limit(num_batch):
                 try:
-                    batch = await batches.next()
+                    batch = await next_batch(batches)
                 except StopAsyncIteration:
                     return
                 await self.prepare(batch, sparse_row_id_fn)
-                outputs = await (await self._dispatch_predict(batch)).outputs()
-                real = predict.real_rows(outputs, padding(batch))
+                step = await self._dispatch_predict(batch)
+                outputs, axes = await step.outputs(), self._axes_of(step)
+                real = predict.real_rows(outputs, padding(batch), axes)
                 yield [face(output) for output in real], nbatch, batch
                 nbatch += 1
 
@@ -341,7 +342,7 @@ class BaseModule:
             eval_data: An iterator of batches, a DataBatch, or an array (one batch of
                 the single data input).
             num_batch: How many batches; None and -1 mean all.
-            merge_batches: Join the batches on axis 0; else a list per batch.
+            merge_batches: Join the batches on the batch axis; else a list per batch.
             reset: Whether to reset `eval_data` first.
             always_output_list: A list even if there is one output.
             sparse_row_id_fn: Handed to `prepare`.
@@ -368,12 +369,12 @@ class BaseModule:
                 "eval_data must be of type NDArray or DataIter: an array, a DataBatch "
                 f"or an iterator of batches, not {type(eval_data).__name__}"
             )
-        per_batch = await self._predict_all(
+        per_batch, axes = await self._predict_all(
             eval_data, num_batch, reset, sparse_row_id_fn, in_flight
         )
         if not merge_batches:
             return [[face(output) for output in outputs] for outputs in per_batch]
-        merged = [face(output) for output in await predict.merge(per_batch)]
+        merged = [face(output) for output in await predict.merge(per_batch, axes)]
         if len(merged) == 1 and not always_output_list:
             return merged[0]
         return merged
@@ -387,7 +388,7 @@ class BaseModule:
     ) -> list[list[NDArray]]:
         """`predict` without merging: for each batch its list of outputs."""
         self._need_params("predict_every_batch")
-        per_batch = await self._predict_all(
+        per_batch, _ = await self._predict_all(
             eval_data, num_batch, reset, sparse_row_id_fn, self.in_flight_limit
         )
         return [[face(output) for output in outputs] for outputs in per_batch]
@@ -638,6 +639,10 @@ class BaseModule:
         """The batch axis of each output, -1 if it has none."""
         return [0] * len(self.output_names)
 
+    def _axes_of(self, step: Step) -> Sequence[int]:
+        """The batch axes of a step's outputs."""
+        return self._output_axes()
+
     def _rows(self, batch: Any) -> int:
         """Samples in a batch, padding included."""
         for description, array in zip(self.data_shapes, batch.data, strict=False):
@@ -647,8 +652,9 @@ class BaseModule:
         return batch_size(self.data_shapes)
 
     async def _predict_batch(self, batch: Any) -> list[NDArray]:
-        outputs = await (await self._dispatch_predict(batch)).outputs()
-        real = predict.real_rows(outputs, padding(batch))
+        step = await self._dispatch_predict(batch)
+        outputs, axes = await step.outputs(), self._axes_of(step)
+        real = predict.real_rows(outputs, padding(batch), axes)
         return [face(output) for output in real]
 
     async def _predict_all(
@@ -658,12 +664,13 @@ class BaseModule:
         reset: bool,
         sparse_row_id_fn: Any,
         in_flight: int,
-    ) -> list[list[Array]]:
+    ) -> tuple[list[list[Array]], Sequence[int]]:
+        """Outputs per batch, and the batch axes of the outputs."""
         per_batch: list[list[Array]] = []
         async with reading(eval_data) as batches:
             if reset:
                 await batches.reset()
-            await predict.run(
+            axes = await predict.run(
                 self,
                 batches,
                 num_batch=num_batch,
@@ -671,7 +678,7 @@ class BaseModule:
                 collect=per_batch.append,
                 in_flight=self._in_flight(in_flight),
             )
-        return per_batch
+        return per_batch, axes
 
     def _in_flight(self, in_flight: int) -> int:
         if in_flight not in range(1, self.in_flight_limit + 1):

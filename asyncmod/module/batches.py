@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncmod.errors import InputError
-from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.io.batch import DataDesc
 from asyncmod.module.descriptions import batch_axis
 
 Array = NDArray[Any]
@@ -34,8 +34,7 @@ def read_batch(
     else by the order of the bound descriptions.
 
     Args:
-        batch: Any object with `data` and perhaps `label`, or a list of such objects,
-            one per device, which are joined.
+        batch: Any object with `data` and perhaps `label`.
         data: What is bound for data.
         labels: What is bound for labels; labels of the batch are ignored without.
 
@@ -43,8 +42,6 @@ def read_batch(
         InputError: a wrong number of arrays, a wrong name, an array that is not
             numeric, or labels of another length than the data.
     """
-    if isinstance(batch, list | tuple):
-        batch = join_batches(batch, data, labels)
     if not hasattr(batch, "data"):
         raise InputError(
             f"a batch must have an attribute `data`, a list of arrays; "
@@ -56,24 +53,6 @@ def read_batch(
         return Inputs(read, {})
     provided = getattr(batch, "provide_label", None)
     return Inputs(read, _by_name("label", given, provided, labels))
-
-
-def join_batches(
-    batches: Sequence[Any], data: Sequence[DataDesc], labels: Sequence[DataDesc]
-) -> DataBatch:
-    """One batch from one batch per device (MXNet's pre-sliced form)."""
-    return DataBatch(
-        _join([batch.data for batch in batches], data),
-        _join([getattr(batch, "label", None) or [] for batch in batches], labels),
-    )
-
-
-def _join(parts: Sequence[Sequence[Any]], bound: Sequence[DataDesc]) -> list[Array]:
-    joined = []
-    for position, arrays in enumerate(zip(*parts, strict=True)):
-        axis = batch_axis(bound[position]) if position < len(bound) else 0
-        joined.append(np.concatenate([np.asarray(a) for a in arrays], max(axis, 0)))
-    return joined
 
 
 def _by_name(

@@ -21,6 +21,7 @@ from asyncmod.errors import (
     MissingParameterError,
 )
 from asyncmod.io.batch import DataDesc
+from asyncmod.io.slices import whole
 from asyncmod.module import bind_arguments, bucket_files
 from asyncmod.module.base import Parameters
 from asyncmod.module.buckets import (
@@ -256,23 +257,28 @@ class BucketingModule(ScopedModule):
     async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
         """Compile the bucket of a batch that comes next; the current bucket stays."""
         self._need_params("prepare")
+        data_batch = await self._whole(data_batch)
         with (await self._route(data_batch)).in_use() as bucket:
             await bucket.module.prepare(data_batch, sparse_row_id_fn)
 
     async def _route(self, batch: Any) -> Bucket:
         """The bucket of a batch, compiled if it is new."""
-        first = batch[0] if isinstance(batch, list | tuple) and batch else batch
-        if not hasattr(first, "bucket_key"):
+        if not hasattr(batch, "bucket_key"):
             raise ArgumentError(
                 f"a batch for a BucketingModule needs `bucket_key`, and this "
-                f"{type(first).__name__} has none: give DataBatch(..., bucket_key=...)"
+                f"{type(batch).__name__} has none: give DataBatch(..., bucket_key=...)"
             )
         default = self._default
 
         def shapes(module: Module) -> tuple[Any, Any]:
             return describe(batch, module, default)
 
-        return await self._live(first.bucket_key, shapes)
+        return await self._live(batch.bucket_key, shapes)
+
+    async def _whole(self, batch: Any) -> Any:
+        """The batch, joined if it comes as one batch per context."""
+        first = self._default._bound("forward").first
+        return await whole(batch, first.data, first.labels)
 
     async def _live(
         self, key: Hashable, shapes: Callable[[Module], tuple[Any, Any]]
@@ -542,6 +548,7 @@ class BucketingModule(ScopedModule):
             MissingParameterError, ShapeError: see `switch_bucket`.
         """
         self._need_params("forward")
+        data_batch = await self._whole(data_batch)
         with (await self._route(data_batch)).in_use() as bucket:
             await bucket.module.forward(data_batch, is_train)
             self._buckets.current = bucket
@@ -559,6 +566,7 @@ class BucketingModule(ScopedModule):
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update as one message to each device; see Module."""
         self._need_params("step")
+        data_batch = await self._whole(data_batch)
         with (await self._route(data_batch)).in_use() as bucket:
             await bucket.module.step(data_batch)
             self._buckets.current = bucket
@@ -626,12 +634,14 @@ class BucketingModule(ScopedModule):
         await self._default._update(part)
 
     async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+        batch = await self._whole(batch)
         with (await self._route(batch)).in_use() as bucket:
             step = await bucket.module._dispatch_step(batch, part)
             self._buckets.current = bucket
             return BucketStep(step, bucket.module)
 
     async def _dispatch_predict(self, batch: Any) -> Step:
+        batch = await self._whole(batch)
         with (await self._route(batch)).in_use() as bucket:
             step = await bucket.module._dispatch_predict(batch)
             return BucketStep(step, bucket.module)
@@ -640,6 +650,13 @@ class BucketingModule(ScopedModule):
         step = flight.step
         assert isinstance(step, BucketStep)
         return await step.module._count_batch(metric, flight, count_pad)
+
+    def _output_axes(self) -> Sequence[int]:
+        return self._current._output_axes()
+
+    def _axes_of(self, step: Step) -> Sequence[int]:
+        assert isinstance(step, BucketStep)
+        return step.module._output_axes()
 
     async def _synchronize(self) -> None:
         await self._default._synchronize()

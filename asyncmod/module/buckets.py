@@ -15,7 +15,7 @@ import trio
 
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.io.batch import DataDesc
-from asyncmod.module.batches import Array, join_batches
+from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import with_shape
 from asyncmod.module.module import Module
 from asyncmod.module.step import Step
@@ -185,8 +185,6 @@ def describe(
     """
     executors = default._bound("forward")
     data_like, labels_like = executors.first.data, executors.first.labels
-    if isinstance(batch, list | tuple):
-        batch = join_batches(batch, data_like, labels_like)
     data = _described(
         batch.data, getattr(batch, "provide_data", None), module.data_names, data_like
     )

@@ -14,6 +14,7 @@ import trio
 
 from asyncmod.errors import InputError, ShapeError
 from asyncmod.io.batch import DataDesc
+from asyncmod.io.slices import whole
 from asyncmod.module.batches import Array, Inputs, check_rows, read_batch
 from asyncmod.module.descriptions import batch_axis, with_shape
 from runtime.actors import Runtime
@@ -263,6 +264,7 @@ class Executors:
         Raises:
             InputError: the batch does not fit; nothing changed.
         """
+        batch = await whole(batch, self.first.data, self.first.labels)
         read = read_batch(batch, self.first.data, self.first.labels)
         if training:
             self._check_labels(read.labels)

@@ -21,7 +21,14 @@ from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.flight import Flight, Flights, at_batch, keep_labels, padding
+from asyncmod.module.flight import (
+    Flight,
+    Flights,
+    at_batch,
+    keep_labels,
+    next_batch,
+    padding,
+)
 from asyncmod.module.metrics import Metric
 from asyncmod.progress import Display, Silent
 from runtime.executor.accumulation import Accumulation, Part
@@ -252,7 +259,7 @@ class Epoch:
             return None
         began = perf_counter()
         try:
-            batch = await self._training.batches.next()
+            batch = await next_batch(self._training.batches)
             if nbatch > 0:
                 await self._module.prepare(batch, self._training.sparse_row_id_fn)
         except StopAsyncIteration:

@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 import trio
 
 from asyncmod.io.adapter import SourceAdapter, as_async
+from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
+from asyncmod.io.slices import is_sliced, whole
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.step import Step
@@ -50,6 +52,15 @@ class Flights(deque[Flight]):
         """Withdraw or await what is left, newest first; cannot be cancelled."""
         while self:
             await self.pop().step.settle()
+
+
+async def next_batch(batches: BatchIterator) -> DataBatch:
+    """The next batch, joined if it comes as one batch per device."""
+    batch: Any = await batches.next()
+    if is_sliced(batch):
+        batch = await whole(batch, batches.provide_data, batches.provide_label)
+    read: DataBatch = batch
+    return read
 
 
 async def keep_labels(batch: Any) -> list[Array]:

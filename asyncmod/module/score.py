@@ -13,6 +13,7 @@ from asyncmod.module.flight import (
     at_batch,
     keep_labels,
     limit,
+    next_batch,
     padding,
 )
 from asyncmod.module.metrics import Metric
@@ -65,7 +66,7 @@ async def run(
     try:
         while nbatch < limit(num_batch):
             try:
-                batch = await batches.next()
+                batch = await next_batch(batches)
                 await module.prepare(batch, sparse_row_id_fn)
                 labels = await keep_labels(batch)
                 step = await at_batch(module._dispatch_predict(batch), nbatch)

@@ -22,6 +22,7 @@ from asyncmod.errors import (
     NameMismatchError,
 )
 from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.io.slices import is_sliced, whole
 from asyncmod.module import bind_arguments, parameters
 from asyncmod.module.base import BaseModule, Parameters
 from asyncmod.module.batches import Array
@@ -424,7 +425,7 @@ class SequentialModule(ScopedModule):
             await self._forward(data_batch, training)
 
     async def _forward(self, data_batch: Any, training: bool) -> None:
-        batch = data_batch
+        batch = data_batch = await self._whole(data_batch)
         for position, child in enumerate(self._children):
             if position > 0:
                 outputs = await self._children[position - 1].module.get_outputs()
@@ -568,6 +569,12 @@ class SequentialModule(ScopedModule):
         async with self._running:
             await self._update_children(part)
 
+    async def _whole(self, batch: Any) -> Any:
+        """The batch, joined if it comes as one batch per context."""
+        if is_sliced(batch):
+            return await whole(batch, self.data_shapes, self.label_shapes)
+        return batch
+
     async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         self._need_optimizer("fit")
         async with self._running:
@@ -581,7 +588,8 @@ class SequentialModule(ScopedModule):
 
     async def _dispatch_predict(self, batch: Any) -> Step:
         """In buffers of their own where the modules have them."""
-        fed, outputs = batch, {}
+        fed = batch = await self._whole(batch)
+        outputs = {}
         async with self._running:
             for position, child in enumerate(self._children):
                 step = await child.module._dispatch_predict(_for(child, fed))
@@ -598,6 +606,9 @@ class SequentialModule(ScopedModule):
                 part = replace(flight, step=own)
                 await child.module._count_batch(metric, part, count_pad)
         return self._rows(flight.batch)
+
+    def _output_axes(self) -> Sequence[int]:
+        return self._children[-1].module._output_axes()
 
     async def _synchronize(self) -> None:
         for child in self._children:
