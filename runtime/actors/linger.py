@@ -20,10 +20,16 @@ Linger = Callable[[int, int], None]
 _linger: Linger | None = None
 
 
-def offer(linger: Linger | None) -> None:
+def offer(how: Linger | None) -> None:
     """Let all threads of this process wait so from now on; None is ignored."""
     global _linger
-    _linger = linger or _linger
+    _linger = how or _linger
+
+
+def linger(address: int, value: int) -> None:
+    """Wait so, if some device has offered how; else return at once."""
+    if _linger is not None:
+        _linger(address, value)
 
 
 class Word:
@@ -45,5 +51,5 @@ class Word:
 
     def linger(self, value: int) -> None:
         """Return when the number is not `value` any more, or after a little while."""
-        if _linger is not None and self._number.value == value:
-            _linger(self._address, value)
+        if self._number.value == value:
+            linger(self._address, value)

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from runtime.actors.barrier import Barrier
 from runtime.actors.crew import Crew, shielded
+from runtime.actors.meeting import Meeting
 from runtime.devices.contract import Program, Segment
+from runtime.devices.fusing import Phases
 from runtime.errors import DeviceError
 from runtime.executor.accumulation import Averaged, Part
 from runtime.executor.memory import Memory, free
@@ -256,6 +258,36 @@ class Update:
         self._apply(replica, compute is not None, step.updates)
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
+
+    def can_fuse(self, replicas: Sequence[Replica]) -> bool:
+        """Whether each device runs a step and this update in one launch."""
+        if self._crosses or self._prepares or self.updater.accumulates is not None:
+            return False
+        return all(
+            replica.can_fuse(self._programs[replica.index]) for replica in replicas
+        )
+
+    def run_fused(
+        self,
+        replica: Replica,
+        step: Step,
+        meeting: Meeting,
+        launch: Callable[[Program, Meeting], Phases],
+    ) -> bool:
+        """`run` in one launch on this device; all devices must do so, or none."""
+        index = replica.index
+        program = self._programs[index]
+        assert program is not None
+        try:
+            self._check(step)
+            self._write_hyper(index, step.hyper)
+            phases = launch(program, meeting)
+        except BaseException:
+            meeting.fail()
+            raise
+        step.compute_seconds[index] = phases.compute_seconds
+        step.reduce_seconds[index] = phases.update_seconds
+        return phases.updated
 
     def run_here(
         self,

@@ -8,15 +8,17 @@ Next: `runtime.executor.collective`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.actors.meeting import Meeting
 from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
+from runtime.devices.fusing import Fused, Fusing, Phases, fusing
 from runtime.errors import DeviceError, GradientError, ShapeError
-from runtime.executor.memory import Memory
+from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.specification import GroupSpec, plan_request
@@ -72,6 +74,8 @@ class Replica:
         self._key = FIRST_STEP
         self._slot = 0
         self._has_auxiliaries = plan is not None and "commit" in plan.sections
+        self._fusing: Fusing | None = None
+        self._fused: dict[Program, Fused] = {}
         self._written = [n for n, wish in spec.gradients.items() if wish == "write"]
 
     @property
@@ -106,6 +110,7 @@ class Replica:
             self.inference = self._compile(self._plan, _INFERENCE_SLOTS)
             return
         self.training = self._compile(self._plan, self._spec.in_flight)
+        self._fusing = fusing(self.training)
         if "input_gradient" in self._plan.segments:
             self.training.fill("input_gradient")
 
@@ -174,21 +179,53 @@ class Replica:
             copied: Told this device's index when it reads the inputs no more.
             next_slot: Use other input and output buffers than the last forward.
         """
-        key = self._begin_forward()
-        program = self.training
+        key = self._begin_step(next_slot)
+        program, slot = self.training, self._slot
         if program is None:
-            self._zero_stale_gradients()
             return
-        self._memory.gradients_zero[self.index] = False
-        if next_slot:
-            self._slot = (self._slot + 1) % self._spec.in_flight
-        slot = self._slot
         self._write(program, inputs, slot)
         if copied is not None:
             copied(self.index)
         program.launch("step", slot, key)
         program.wait()
         self._last = program, slot
+
+    def can_fuse(self, update: Program | None) -> bool:
+        """Whether `compute_and_update` works with this update program."""
+        fusing = self._fusing
+        return fusing is not None and update is not None and fusing.can_fuse(update)
+
+    def compute_and_update(
+        self,
+        inputs: Mapping[str, Array],
+        update: Program,
+        meeting: Meeting,
+        copied: Callable[[int], None] | None = None,
+        *,
+        next_slot: bool = False,
+    ) -> Phases:
+        """Forward, backward, commit and update of a step in one launch.
+
+        Only for programs that can be fused; as `compute` otherwise. If it raises, this
+        device has not come to the meeting.
+        """
+        key = self._begin_step(next_slot)
+        program, slot = self.training, self._slot
+        assert program is not None
+        fused = self._fused.get(update)
+        if fused is None:
+            assert self._fusing is not None
+            fused = self._fused[update] = self._fusing.fuse(update)
+        parts = dict(self._parts(inputs))
+        if copied is not None:
+            # The caller waits to have its arrays back: sooner than at the step's end.
+            for name, array in parts.items():
+                program.write("input", name, array, slot)
+            parts = {}
+            copied(self.index)
+        phases = fused.launch(parts, slot, key, meeting)
+        self._last = program, slot
+        return phases
 
     def predict(
         self,
@@ -298,8 +335,16 @@ class Replica:
             )
         return held.astype(dtype)
 
+    def forget(self, updates: Sequence[Program | None]) -> None:
+        """Free update programs, and what was fused with them."""
+        for update in updates:
+            if update is not None:
+                self._fused.pop(update, None)
+        free(updates)
+
     def close(self) -> None:
         self._last = None
+        self._fused = {}
         for program in (self.training, self.inference):
             if program is not None:
                 program.close()
@@ -326,14 +371,27 @@ class Replica:
         self._key = StepKey(self._spec.seed, step, self.rows.start)
         return self._key
 
+    def _begin_step(self, next_slot: bool) -> StepKey:
+        key = self._begin_forward()
+        if self.training is None:
+            self._zero_stale_gradients()
+        else:
+            self._memory.gradients_zero[self.index] = False
+            if next_slot:
+                self._slot = (self._slot + 1) % self._spec.in_flight
+        return key
+
     def _write(self, program: Program, inputs: Mapping[str, Array], slot: int) -> None:
+        for name, array in self._parts(inputs):
+            program.write("input", name, array, slot)
+
+    def _parts(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+        """What this device takes of the inputs, and its states."""
         for name, array in inputs.items():
             selection = self._selections[name]
-            if selection is not None:
-                array = array[selection]
-            program.write("input", name, array, slot)
+            yield name, array if selection is None else array[selection]
         for name in self.state_shapes:
-            program.write("input", name, self.state(name), slot)
+            yield name, self.state(name)
 
     def _zero_stale_gradients(self) -> None:
         """An idle device's gradients count as zero, unless they accumulate."""

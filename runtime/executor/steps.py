@@ -15,15 +15,16 @@ from numpy.typing import NDArray
 
 from runtime.actors.actor import send
 from runtime.actors.command import Command
+from runtime.actors.meeting import Meeting
 from runtime.errors import GradientError
 from runtime.executor.accumulation import Part
 from runtime.executor.binding import Binding, fixed_ones
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Step, Update
 from runtime.executor.dispatch import Inputs
-from runtime.executor.memory import free
 from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
+from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec
 from runtime.executor.updater import Updater, nothing
 
@@ -44,6 +45,8 @@ class Steps:
         self._for_training = spec.for_training
         self._fixed_ones = fixed_ones(spec.graph)
         self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
+        # Per update whether the devices run a step and it in one launch.
+        self._fuses: dict[Update, bool] = {}
         programs = [replica.training for replica in binding.replicas]
         costs = [p.plan.cost(*p.plan.sections) for p in programs if p is not None]
         inline = all(p.inline for p in programs if p is not None)
@@ -68,9 +71,14 @@ class Steps:
         gone = [u for u in updates if u is updater or u.shares is updater]
         freed = [updates.pop(u) for u in gone]
         if freed:
+            for update in freed:
+                self._fuses.pop(update, None)
             jobs = [
-                partial(free, [p for update in freed for p in update.programs(i)])
-                for i in range(len(self._replicas))
+                partial(
+                    replica.forget,
+                    [p for update in freed for p in update.programs(replica.index)],
+                )
+                for replica in self._replicas
             ]
             await self._calls.crew.finish("free", jobs)
 
@@ -100,21 +108,7 @@ class Steps:
                 self._step_here(inputs, update)
                 return
         step = Step(len(self._replicas))
-        jobs = [
-            partial(
-                update.run,
-                replica,
-                step,
-                watched(
-                    partial(replica.compute, inputs),
-                    replica,
-                    observe,
-                    forward=True,
-                    heads={},
-                ),
-            )
-            for replica in self._replicas
-        ]
+        jobs = self._jobs(update, step, inputs, observe)
         command = self._send("step", jobs, update, step)
         await command.wait()
         command.results()
@@ -207,11 +201,12 @@ class Steps:
         step = Step(len(self._replicas), part)
         merged = self._outputs.allocate() if outputs else None
 
-        def run(replica: Any) -> None:
-            compute = partial(replica.compute, kept.arrays, kept.done, next_slot=True)
-            observed = watched(compute, replica, observe, forward=True, heads={})
+        copied = None if kept.copied is None else kept.done
+        shares = self._jobs(update, step, kept.arrays, observe, copied, next_slot=True)
+
+        def run(replica: Replica) -> None:
             try:
-                took_effect = update.run(replica, step, observed)
+                took_effect = shares[replica.index]()
             finally:
                 kept.done(replica.index)
             if took_effect and merged is not None:
@@ -225,6 +220,37 @@ class Steps:
         command = self._send("step", jobs, update, step, finish, self._slots.release)
         pending = Pending(self._calls.breathe, command, kept.copied, merged)
         return pending
+
+    def _jobs(
+        self,
+        update: Update,
+        step: Step,
+        inputs: Mapping[str, Array],
+        observe: Observe | None,
+        copied: Callable[[int], None] | None = None,
+        *,
+        next_slot: bool = False,
+    ) -> list[Callable[[], bool]]:
+        """Each device's share of a step; they return whether it took effect."""
+        if update not in self._fuses:
+            self._fuses[update] = update.can_fuse(self._replicas)
+        jobs: list[Callable[[], bool]] = []
+        if self._fuses[update] and observe is None:
+            meeting = Meeting(len(self._replicas))
+            for replica in self._replicas:
+                launch = partial(
+                    replica.compute_and_update,
+                    inputs,
+                    copied=copied,
+                    next_slot=next_slot,
+                )
+                jobs.append(partial(update.run_fused, replica, step, meeting, launch))
+            return jobs
+        for replica in self._replicas:
+            compute = partial(replica.compute, inputs, copied, next_slot=next_slot)
+            seen = watched(compute, replica, observe, forward=True, heads={})
+            jobs.append(partial(update.run, replica, step, seen))
+        return jobs
 
     def _send(
         self,

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.actors.linger import Linger
-from runtime.devices.contract import Segment, StepKey
+from runtime.devices.contract import Program, Segment, StepKey
+from runtime.devices.cpu.fused import FusedStep
 from runtime.devices.cpu.native import CpuNative
 from runtime.devices.host import Bound, HostProgram
 from runtime.devices.rows import Run
@@ -96,16 +97,40 @@ class CpuProgram(HostProgram):
             return
         run, address, rows = self._library.run, *self._steps[slot]
         run(address, rows)
+        self.stepped(slot, key, self.segments["parameter"].version)
+
+    def stepped(self, slot: int, key: StepKey, version: int) -> None:
+        """Note that a whole step was run with this version of the parameters."""
         self._forward, self._backward_done = (slot, key), True
-        self._packed_version = self.segments["parameter"].version
+        self._packed_version = version
 
     def _whole_step(self, slot: int) -> tuple[int, int]:
         """Address and length of a table of all rows of a step."""
-        sections: tuple[Section, ...] = ("pack", "forward", "backward")
-        rows = [row for s in sections for row in self.plan.sections.get(s, ())]
-        table = np.stack([self._encode(r, slot) for r in rows if _is_native(r)])
+        table = np.stack(self.encoded(("pack", "forward", "backward"), slot))
         self._keep.append(table)
         return table.ctypes.data, len(table)
+
+    def encoded(
+        self, sections: Sequence[Section], slot: int
+    ) -> list[NDArray[np.int64]]:
+        """The rows of sections that are all native."""
+        rows = [row for s in sections for row in self.plan.sections.get(s, ())]
+        return [self._encode(row, slot) for row in rows if _is_native(row)]
+
+    def can_fuse(self, update: Program) -> bool:
+        """See `runtime.devices.fusing`."""
+        return (
+            isinstance(update, CpuProgram)
+            and self._library.beside_threads
+            and self._steps is not None
+            and update._native_only
+            and not self.plan.guards
+        )
+
+    def fuse(self, update: Program) -> FusedStep:
+        """See `runtime.devices.fusing`."""
+        assert isinstance(update, CpuProgram)
+        return FusedStep(self, update, self._slots, self._library)
 
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
         if not self._native_only:
@@ -146,7 +171,8 @@ class CpuDevice:
 
     @cached_property
     def linger(self) -> Linger | None:
-        return self._library.linger()
+        library = self._library
+        return library.linger() if library.beside_threads else None
 
     def compile(
         self,

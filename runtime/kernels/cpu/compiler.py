@@ -28,7 +28,9 @@ from runtime.kernels.cpu import (
 from runtime.kernels.cpu.entry import row_function
 from runtime.kernels.cpu.linger import linger
 from runtime.kernels.cpu.microkernel import tiles_module
+from runtime.kernels.cpu.threads import SYSTEM_FUNCTIONS
 from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
+from runtime.kernels.cpu.two_phases import two_phases
 from runtime.kernels.cpu.vm import run_rows
 
 # Importing these registers their kernels.
@@ -45,8 +47,10 @@ KERNEL_MODULES = (
     update_norms,
 )
 
-_KNOWN = {"memset", "memcpy", "memmove", "sched_yield"} | {
-    shape.symbol for shape in TILE_SHAPES
+_KNOWN = {
+    *("memset", "memcpy", "memmove"),
+    *SYSTEM_FUNCTIONS,
+    *(shape.symbol for shape in TILE_SHAPES),
 }
 
 
@@ -56,14 +60,18 @@ def compile_tiles(machine: Any) -> bytes:
     return bytes(machine.emit_object(module))
 
 
-def compile_virtual_machine(machine: Any) -> bytes:
-    """Object code of the virtual machine, a function named `asyncmod_vm`."""
-    return _compile(run_rows, 2, "asyncmod_vm", machine)
+# What is no kernel: functions of int64 arguments, and how many.
+FUNCTIONS: dict[str, tuple[Callable[..., None], int]] = {
+    "vm": (run_rows, 2),
+    "two_phases": (two_phases, 1),
+    "linger": (linger, 2),
+}
 
 
-def compile_linger(machine: Any) -> bytes:
-    """Object code of the function that waits, named `asyncmod_linger`."""
-    return _compile(linger, 2, "asyncmod_linger", machine)
+def compile_function(name: str, machine: Any) -> bytes:
+    """Object code of one of `FUNCTIONS`, a function named `asyncmod_<name>`."""
+    function, arguments = FUNCTIONS[name]
+    return _compile(function, arguments, f"asyncmod_{name}", machine)
 
 
 def compile_kernel(name: str, machine: Any) -> bytes:

@@ -31,6 +31,7 @@ _log = structlog.get_logger("asyncmod")
 _OLDEST_NUMBA = (0, 62)  # its LLVM has untyped pointers
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 _LINGER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+_RUN_TWO_PHASES = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 
 
 class Library:
@@ -46,7 +47,7 @@ class Library:
         self._addresses: dict[str, int] = {}
         self.available = code is not None
         if code is not None:
-            self._run: Callable[[int, int], None] = _RUN(code.virtual_machine())
+            self._run: Callable[[int, int], None] = _RUN(code.function("vm"))
 
     def address(self, kernel_name: str) -> int:
         """Address of a kernel's code, compiled or loaded at the first request.
@@ -88,16 +89,33 @@ class Library:
         """
         self._run(table_address, rows)
 
-    def linger(self) -> Callable[[int, int], None] | None:
+    @property
+    def beside_threads(self) -> bool:
+        """Whether `linger` and `run_two_phases` are there.
+
+        They need functions of POSIX, and a core besides the one that whoever is waited
+        for needs.
+        """
+        return self.available and sys.platform != "win32" and os.cpu_count() != 1
+
+    def linger(self) -> Callable[[int, int], None]:
         """What waits until the int64 at an address differs from a value, or a while.
 
-        The GIL is free meanwhile. None if there are no kernels, if the system has no
-        `sched_yield`, or with one core, which whoever is waited for needs.
+        The GIL is free meanwhile.
         """
-        if self._code is None or sys.platform == "win32" or os.cpu_count() == 1:
-            return None
+        return _LINGER(self._function("linger"))
+
+    def run_two_phases(self) -> Callable[[int], None]:
+        """What runs the job at an address, whose words are `table.JobWord`.
+
+        The GIL is free meanwhile.
+        """
+        return _RUN_TWO_PHASES(self._function("two_phases"))
+
+    def _function(self, name: str) -> int:
+        assert self._code is not None
         with self._lock:
-            return _LINGER(self._code.linger())
+            return self._code.function(name)
 
 
 def _check_numba_version() -> None:
@@ -150,13 +168,9 @@ class _Code:
         binding.initialize_native_target()
         binding.initialize_native_asmprinter()
 
-    def virtual_machine(self) -> int:
-        """Address of the virtual machine."""
-        return self._address("vm")
-
-    def linger(self) -> int:
-        """Address of the function that waits."""
-        return self._address("linger")
+    def function(self, name: str) -> int:
+        """Address of the virtual machine, or of what works beside other threads."""
+        return self._address(name)
 
     def kernel(self, name: str) -> int:
         """Address of a kernel."""
@@ -199,10 +213,8 @@ class _Code:
         machine = self._machine()
         if name == "tiles":
             return compiler.compile_tiles(machine)
-        if name == "vm":
-            return compiler.compile_virtual_machine(machine)
-        if name == "linger":
-            return compiler.compile_linger(machine)
+        if name in compiler.FUNCTIONS:
+            return compiler.compile_function(name, machine)
         return compiler.compile_kernel(name, machine)
 
     def _machine(self) -> Any:

@@ -41,6 +41,34 @@ class Epilogue(IntEnum):
     SOFTSIGN = 5
 
 
+class JobWord(IntEnum):
+    """Words of what `Library.run_two_phases` runs: int64, like rows.
+
+    The meeting is two words: how many are missing, and whether one has failed.
+    """
+
+    FIRST_TABLE = 0
+    FIRST_ROWS = 1
+    SECOND_TABLE = 2
+    SECOND_ROWS = 3
+    MEETING = 4
+    OUTCOME = 5
+    CLOCK = 6  # the system's number of the clock
+    COMPUTED = 7  # when the first table was done: seconds, nanoseconds
+    MET = 9  # when the waiting ended
+
+
+JOB_WORDS = 11
+
+
+class Outcome(IntEnum):
+    """How the meeting of a job went."""
+
+    FAILED = 0  # another thread has failed: the second table was not run
+    DONE = 1  # both tables were run
+    WAITING = 2  # others are long in coming: the second table is still to be run
+
+
 @dataclass(frozen=True)
 class Field:
     """One word of a row."""

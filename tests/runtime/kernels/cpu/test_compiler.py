@@ -27,7 +27,7 @@ def test_numba_optimizes_other_functions_as_before(monkeypatch):
     before = settings()
     monkeypatch.setattr(compiler, "cfunc", broken)
     with pytest.raises(ImportError, match="no compiler"):
-        compiler.compile_virtual_machine(None)
+        compiler.compile_function("vm", None)
     assert seen == [[0, 0, 0]]
     assert settings() == before
     assert before[0] > 0

@@ -1,0 +1,38 @@
+"""A meeting ends for everybody when the last has come or one has failed."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+
+from runtime.actors.meeting import Meeting
+
+
+def come(meeting: Meeting) -> None:
+    """Count one party in, as native code does."""
+    ctypes.c_int64.from_address(meeting.address).value -= 1
+
+
+def waiting(meeting: Meeting, ends: list[bool]) -> threading.Thread:
+    thread = threading.Thread(target=lambda: ends.append(meeting.wait()))
+    thread.start()
+    return thread
+
+
+def test_all_have_come() -> None:
+    meeting, ends = Meeting(2), list[bool]()
+    come(meeting)
+    thread = waiting(meeting, ends)
+    assert ends == []
+    come(meeting)
+    thread.join(10)
+    assert ends == [True]
+
+
+def test_one_has_failed() -> None:
+    meeting, ends = Meeting(3), list[bool]()
+    come(meeting)
+    thread = waiting(meeting, ends)
+    meeting.fail()
+    thread.join(10)
+    assert ends == [False]
