@@ -23,6 +23,7 @@ from asyncmod.errors import (
 from asyncmod.io.fairness import LARGE_COPY
 from asyncmod.keyed_arrays import Array, Key, Pairs, pair_up, row_numbers
 from asyncmod.module.optimizer_setup import check_kvstore
+from asyncmod.nd.array import as_given
 from asyncmod.optimizer import Optimizer, OptimizerStatesError, Updater, get_updater
 from asyncmod.trio_task import check_trio
 
@@ -291,7 +292,7 @@ class KVStore:
                 total += array.astype(stored.dtype, copy=False)
             if self._updater is not None:
                 pushed, total = total, stored.copy()
-                self._updater(name, pushed, total)
+                self._updater(name, as_given(pushed), as_given(total))
             self._stored[name] = total
 
     def _pull(self, outs: Pairs) -> None:

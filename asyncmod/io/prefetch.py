@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from operator import length_hint
 from types import TracebackType
 from typing import Any, Self
 
@@ -89,6 +90,10 @@ class PrefetchingIter(DataIter):
     def default_bucket_key(self) -> Any:
         """The first inner iterator's."""
         return getattr(self.iters[0], "default_bucket_key", None)
+
+    def __length_hint__(self) -> int:
+        """About how many batches an epoch has; 0 if the iterators do not say."""
+        return min(length_hint(inner, 0) for inner in self.iters)
 
     async def next(self) -> DataBatch:
         """The next joined batch; StopAsyncIteration at the end. Cancelling loses none.

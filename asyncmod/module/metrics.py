@@ -9,6 +9,7 @@ import trio
 
 from asyncmod.errors import InputError
 from asyncmod.module.batches import Array, as_array
+from asyncmod.nd.array import as_given
 
 LARGE = 1 << 20
 """Bytes above which work leaves the Trio thread."""
@@ -86,6 +87,8 @@ async def update(
     metric: Metric, labels: Mapping[str, Array], outputs: Mapping[str, Array]
 ) -> None:
     """Update a metric; in a thread if it has more than 1 MB to look at."""
+    labels = {name: as_given(array) for name, array in labels.items()}
+    outputs = {name: as_given(array) for name, array in outputs.items()}
     arrays = (*labels.values(), *outputs.values())
     if sum(array.nbytes for array in arrays) > LARGE:
         await trio.to_thread.run_sync(metric.update_dict, labels, outputs)

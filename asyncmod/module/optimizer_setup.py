@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncmod.errors import ArgumentError, ArgumentTypeError, UnsupportedError
+from asyncmod.nd.array import as_given
 from asyncmod.optimizer import Optimizer, OptimizerError, create
 from runtime.executor.group import Updater
 from runtime.graph.update import MASTER
@@ -172,10 +173,12 @@ def make_updater(
     if optimizer.rule is None:
 
         def function(row: int, weight: Any, gradient: Any, state: Any) -> None:
-            optimizer.update_multi_precision(rows[row], weight, gradient, state)
+            optimizer.update_multi_precision(
+                rows[row], as_given(weight), as_given(gradient), state
+            )
 
         def create_state(row: int, weight: Any) -> Any:
-            return optimizer.create_state_multi_precision(rows[row], weight)
+            return optimizer.create_state_multi_precision(rows[row], as_given(weight))
 
         return Updater(
             None,

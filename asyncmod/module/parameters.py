@@ -21,6 +21,7 @@ from asyncmod.errors import (
 )
 from asyncmod.initializer import InitDesc
 from asyncmod.module.batches import NUMERIC
+from asyncmod.nd.array import as_given
 
 Array = NDArray[Any]
 Attributes = Mapping[str, Mapping[str, str]]
@@ -76,7 +77,8 @@ def first_values(
                 f"`{name}` has no value"
             )
         value = np.zeros(shape, dtype)
-        initializer(InitDesc(name, slots.attributes.get(name), initializer), value)
+        described = InitDesc(name, slots.attributes.get(name), initializer)
+        initializer(described, as_given(value))
         values[name] = value
     return values
 

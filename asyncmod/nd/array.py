@@ -140,3 +140,12 @@ class NDArray(np.ndarray[Any, np.dtype[Any]]):
             return partial(operator_function(METHODS[name]), self)
         hint = f": {_ABSENT[name]}" if name in _ABSENT else ""
         raise AttributeError(f"an mx.nd array has no `{name}`{hint}")
+
+
+def as_given(array: Any) -> Any:
+    """An NDArray over the same memory, for code of the user's; else what is given.
+
+    Args:
+        array: An array, or something else that may stand in its place.
+    """
+    return array.view(NDArray) if isinstance(array, np.ndarray) else array

@@ -12,6 +12,11 @@ if TYPE_CHECKING:
     from asyncmod.io.bucket_sentence_iter import BucketSentenceIter, encode_sentences
     from asyncmod.rnn.base import BaseRNNCell
     from asyncmod.rnn.cells import GRUCell, LSTMCell, RNNCell
+    from asyncmod.rnn.checkpoint import (
+        do_rnn_checkpoint,
+        load_rnn_checkpoint,
+        save_rnn_checkpoint,
+    )
     from asyncmod.rnn.combined_cells import BidirectionalCell, SequentialRNNCell
     from asyncmod.rnn.fused_cell import FusedRNNCell
     from asyncmod.rnn.modifier_cells import (
@@ -36,7 +41,10 @@ __all__ = [
     "ResidualCell",
     "SequentialRNNCell",
     "ZoneoutCell",
+    "do_rnn_checkpoint",
     "encode_sentences",
+    "load_rnn_checkpoint",
+    "save_rnn_checkpoint",
 ]
 
 _HOMES = {
@@ -53,7 +61,10 @@ _HOMES = {
     "ResidualCell": "rnn.modifier_cells",
     "SequentialRNNCell": "rnn.combined_cells",
     "ZoneoutCell": "rnn.modifier_cells",
+    "do_rnn_checkpoint": "rnn.checkpoint",
     "encode_sentences": "io.bucket_sentence_iter",
+    "load_rnn_checkpoint": "rnn.checkpoint",
+    "save_rnn_checkpoint": "rnn.checkpoint",
 }
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from asyncmod import symbol
 from asyncmod.errors import ArgumentError, UnsupportedError
 from asyncmod.initializer.fused import FusedRNN
+from asyncmod.nd import NDArray
 from asyncmod.rnn import sequence
 from asyncmod.rnn.base import BaseRNNCell, Parameters, StateInfo
 from asyncmod.rnn.cells import GRUCell, LSTMCell, RNNCell
@@ -162,7 +163,7 @@ class FusedRNNCell(BaseRNNCell):
         unpacked = dict(args)
         vector = np.asarray(_take(unpacked, f"{self._prefix}parameters"))
         for name, part in self._layers.split(vector).items():
-            unpacked[self._prefix + name] = part.copy()
+            unpacked[self._prefix + name] = part.copy().view(NDArray)
         return unpacked
 
     def pack_weights(self, args: Mapping[str, Any]) -> Parameters:
@@ -174,7 +175,7 @@ class FusedRNNCell(BaseRNNCell):
         packed = dict(args)
         names = [self._prefix + name for name, _ in self._layers.parts(0)]
         parts = [np.ravel(_take(packed, name)) for name in names]
-        packed[f"{self._prefix}parameters"] = np.concatenate(parts)
+        packed[f"{self._prefix}parameters"] = np.concatenate(parts).view(NDArray)
         return packed
 
 

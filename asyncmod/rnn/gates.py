@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from asyncmod.errors import ArgumentError
+from asyncmod.nd import NDArray
 
 _KINDS = tuple(product(("i2h", "h2h"), ("weight", "bias")))
 
@@ -30,7 +31,7 @@ def unpack(
                 f"divided among {len(gates)} gates"
             )
         for gate, part in zip(gates, np.split(whole, len(gates)), strict=True):
-            unpacked[f"{prefix}{group}{gate}_{kind}"] = part.copy()
+            unpacked[f"{prefix}{group}{gate}_{kind}"] = part.copy().view(NDArray)
     return unpacked
 
 
@@ -43,7 +44,7 @@ def pack(args: Mapping[str, Any], prefix: str, gates: Sequence[str]) -> dict[str
     packed = dict(args)
     for group, kind in _KINDS if gates else ():
         parts = [_take(packed, f"{prefix}{group}{gate}_{kind}") for gate in gates]
-        packed[f"{prefix}{group}_{kind}"] = np.concatenate(parts)
+        packed[f"{prefix}{group}_{kind}"] = np.concatenate(parts).view(NDArray)
     return packed
 
 

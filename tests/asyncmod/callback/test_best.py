@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -98,7 +99,7 @@ class Scores:
 
 
 async def train(
-    module: mx.Module, *scores: float, snapshots: list[Parameters], **more: Any
+    module: mx.BaseModule, *scores: float, snapshots: list[Parameters], **more: Any
 ) -> Any:
     """Fit, one validation batch per epoch; parameters at the end of each epoch."""
 
@@ -116,7 +117,7 @@ async def train(
     )
 
 
-async def holds(module: mx.Module, expected: Parameters) -> bool:
+async def holds(module: mx.BaseModule, expected: Parameters) -> bool:
     args, auxs = await module.get_params()
     now = {**args, **auxs}
     assert now.keys() == expected.keys()
@@ -181,6 +182,54 @@ async def test_the_best_is_restored_after_an_error_or_cancellation() -> None:
                     )
             assert len(ends) == 2
             assert await holds(module, ends[0])
+
+
+@pytest.mark.parametrize("ended_by", ["epochs", "stop", "error", "cancel", "deadline"])
+@pytest.mark.parametrize("kind", ["bucketing", "sequential"])
+async def test_the_best_of_other_modules(
+    kind: str, ended_by: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    """After every way in which training may end."""
+    module: mx.BaseModule
+    if kind == "bucketing":
+        names = (["data"], ["softmax_label"])
+        module = mx.BucketingModule(
+            lambda key: (mlp_bn(), *names), default_bucket_key=0, context=mx.reference()
+        )
+    else:
+        inner = mx.Module(mlp_bn(), context=mx.reference())
+        module = mx.SequentialModule()
+        module.add(inner, take_labels=True, auto_wiring=True)
+    ends: list[Parameters] = []
+    scope = trio.CancelScope()
+
+    async def end_it(param: BatchEndParam) -> None:
+        if param.epoch < 2:
+            return
+        if ended_by == "stop":
+            raise StopTraining
+        if ended_by == "error":
+            raise ZeroDivisionError
+        if ended_by == "cancel":
+            scope.cancel()
+        elif ended_by == "deadline":
+            scope.deadline = trio.current_time() + 1
+            await trio.sleep_forever()
+
+    async with module:
+        with scope, contextlib.suppress(ZeroDivisionError):
+            async with BestParameters(module, mode="max") as best:
+                await train(
+                    module,
+                    *(0.5, 0.75, 0.25),
+                    snapshots=ends,
+                    eval_end_callback=best,
+                    batch_end_callback=end_it,
+                )
+        assert scope.cancelled_caught == (ended_by in ("cancel", "deadline"))
+        assert (best.best, best.best_epoch) == (0.75, 1)
+        assert len(ends) == (3 if ended_by in ("epochs", "stop") else 2)
+        assert await holds(module, ends[1])
 
 
 async def test_nothing_measured_nothing_restored() -> None:

@@ -17,9 +17,10 @@ import trio
 
 import asyncmod as mx
 from asyncmod.io import NDArrayIter
-from asyncmod.progress import Outline
+from asyncmod.progress import Outline, screen
 from asyncmod.progress.pace import Pace
 from tests.asyncmod.module.nets import mlp, rows
+from tests.harness.cancellation import cancel_at_every_step
 
 
 class Clock:
@@ -294,6 +295,25 @@ async def test_no_lines_in_short_trainings(caplog: pytest.LogCaptureFixture) -> 
     assert not [m for m in caplog.messages if "atch[" in m]
 
 
+async def test_cancelled_at_every_step_the_terminal_is_as_before(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal.attach()
+    clock(monkeypatch, 0.25)
+    logger = logging.getLogger("fit")
+
+    async def check(finished: bool) -> None:
+        assert sys.stderr is terminal.stream
+        assert screen._screen is None
+
+    async with mx.open_runtime() as runtime:
+        steps = await cancel_at_every_step(
+            lambda: fit(logger=logger, num_epoch=1), check, runtime=runtime
+        )
+    assert steps > 10
+    assert terminal.text.count("\x1b[?25h") == terminal.text.count("\x1b[?25l") > 1
+
+
 async def test_showing_asks_nothing_of_a_device(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -321,5 +341,7 @@ def test_how_many_batches_iterators_announce() -> None:
 
     source = data(20)
     assert length_hint(source) == 3
-    assert length_hint(mx.io.ResizeIter(source, 7)) == 7
+    resized = mx.io.ResizeIter(source, 7)
+    assert length_hint(resized) == 7
+    assert length_hint(mx.io.PrefetchingIter([resized, source])) == 3
     assert Outline(0, 2, length_hint(iter(np.zeros((5, 2))), 0)).batches == 5
