@@ -27,6 +27,7 @@ from runtime.devices.fusing import Phases
 from runtime.errors import DeviceError
 from runtime.executor.accumulation import Averaged, Part
 from runtime.executor.memory import Memory, free
+from runtime.executor.replica import Replica
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater
 from runtime.graph.accumulate import plan_accumulate
@@ -259,13 +260,17 @@ class Update:
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
 
-    def can_fuse(self, replicas: Sequence[Replica]) -> bool:
-        """Whether each device runs a step and this update in one launch."""
+    def fusible(self, replicas: Sequence[AnyReplica]) -> tuple[Replica, ...]:
+        """The replicas, if each runs a step and this update in one launch; or none."""
         if self._crosses or self._prepares or self.updater.accumulates is not None:
-            return False
-        return all(
-            replica.can_fuse(self._programs[replica.index]) for replica in replicas
+            return ()
+        able = tuple(
+            replica
+            for replica in replicas
+            if isinstance(replica, Replica)
+            and replica.can_fuse(self._programs[replica.index])
         )
+        return able if len(able) == len(replicas) else ()
 
     def run_fused(
         self,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
 from runtime.errors import DeviceError, GradientError
-from runtime.executor.memory import Memory
+from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.placement import Staging
@@ -277,6 +277,10 @@ class StagedReplica:
 
     def state(self, name: str) -> Array:
         return self._states[name].copy()
+
+    def forget(self, updates: Sequence[Program | None]) -> None:
+        """Free update programs."""
+        free(updates)
 
     def close(self) -> None:
         self._outputs = None

@@ -26,6 +26,7 @@ from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec
+from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater, nothing
 
 Array = NDArray[Any]
@@ -45,8 +46,8 @@ class Steps:
         self._for_training = spec.for_training
         self._fixed_ones = fixed_ones(spec.graph)
         self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
-        # Per update whether the devices run a step and it in one launch.
-        self._fuses: dict[Update, bool] = {}
+        # Per update the replicas, if they run a step and it in one launch; or none.
+        self._fused: dict[Update, tuple[Replica, ...]] = {}
         programs = [replica.training for replica in binding.replicas]
         costs = [p.plan.cost(*p.plan.sections) for p in programs if p is not None]
         inline = all(p.inline for p in programs if p is not None)
@@ -72,7 +73,7 @@ class Steps:
         freed = [updates.pop(u) for u in gone]
         if freed:
             for update in freed:
-                self._fuses.pop(update, None)
+                self._fused.pop(update, None)
             jobs = [
                 partial(
                     replica.forget,
@@ -204,7 +205,7 @@ class Steps:
         copied = None if kept.copied is None else kept.done
         shares = self._jobs(update, step, kept.arrays, observe, copied, next_slot=True)
 
-        def run(replica: Replica) -> None:
+        def run(replica: AnyReplica) -> None:
             try:
                 took_effect = shares[replica.index]()
             finally:
@@ -232,19 +233,20 @@ class Steps:
         next_slot: bool = False,
     ) -> list[Callable[[], bool]]:
         """Each device's share of a step; they return whether it took effect."""
-        if update not in self._fuses:
-            self._fuses[update] = update.can_fuse(self._replicas)
+        if update not in self._fused:
+            self._fused[update] = update.fusible(self._replicas)
         jobs: list[Callable[[], bool]] = []
-        if self._fuses[update] and observe is None:
-            meeting = Meeting(len(self._replicas))
-            for replica in self._replicas:
+        fused = self._fused[update]
+        if fused and observe is None:
+            meeting = Meeting(len(fused))
+            for member in fused:
                 launch = partial(
-                    replica.compute_and_update,
+                    member.compute_and_update,
                     inputs,
                     copied=copied,
                     next_slot=next_slot,
                 )
-                jobs.append(partial(update.run_fused, replica, step, meeting, launch))
+                jobs.append(partial(update.run_fused, member, step, meeting, launch))
             return jobs
         for replica in self._replicas:
             compute = partial(replica.compute, inputs, copied, next_slot=next_slot)

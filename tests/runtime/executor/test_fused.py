@@ -114,7 +114,7 @@ async def trained(spec: GroupSpec, batches: list[Arrays], piped: bool) -> Arrays
 async def apart(spec: GroupSpec, batches: list[Arrays], piped: bool) -> Arrays:
     """The same with the phases launched one by one."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Update, "can_fuse", lambda self, replicas: False)
+        patch.setattr(Update, "fusible", lambda self, replicas: ())
         return await trained(spec, batches, piped)
 
 
@@ -242,7 +242,7 @@ async def test_programs_of_a_forgotten_updater_are_let_go() -> None:
         await group.step(batch_of(spec, 0), other.updater)
 
 
-def replicas_of(group: ExecutorGroup) -> tuple[Replica, ...]:
+def replicas_of(group: ExecutorGroup) -> tuple[Any, ...]:
     return group._replicas
 
 
