@@ -42,9 +42,14 @@ def gpu(device_id: int = 0, worker: str = "thread") -> Context:
     return DeviceId("gpu", device_id, worker)
 
 
-def reference(device_id: int = 0) -> Context:
-    """The oracle: runs every operator by its NumPy definition, slowly."""
-    return DeviceId("reference", device_id)
+def reference(device_id: int = 0, worker: str = "thread") -> Context:
+    """The oracle: runs every operator by its NumPy definition, slowly.
+
+    Args:
+        device_id: Number of the device.
+        worker: "thread", or "process" for a worker process of its own.
+    """
+    return DeviceId("reference", device_id, worker)
 
 
 def cpu_pinned(device_id: int = 0) -> Context:

@@ -9,6 +9,7 @@ that old `except` clauses go on working::
     │   └── ShapeError                      shapes or dtypes contradict each other
     ├── GradientError [RuntimeError]        no gradient to be had
     ├── DeviceError [RuntimeError]          a device failed or does not exist
+    │   └── WorkerDied                      a worker process has ended
     ├── ClosedError [RuntimeError]          used after it was closed
     ├── ModuleStateError [AssertionError, RuntimeError]
     │   │                                   a call before its time: not bound, ...
@@ -40,6 +41,7 @@ from runtime.errors import (
     GraphError,
     OperatorError,
     ShapeError,
+    WorkerDied,
 )
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "ShapeError",
     "StopTraining",
     "UnsupportedError",
+    "WorkerDied",
 ]
 
 

@@ -21,6 +21,10 @@ Event = Literal["queued", "reached", "began", "ended"]
 Observer = Callable[[Event, str, Command[Any]], None]
 
 
+def nothing() -> None:
+    """There is nothing to be done at the end."""
+
+
 class DeviceThread:
     """Runs the commands of its mailbox one after another; started once.
 
@@ -36,6 +40,7 @@ class DeviceThread:
         # Counted by the Trio thread and by the device thread; equal when idle.
         self._queued = Word(0)
         self._passed = 0
+        self._last: Callable[[], None] = nothing
         self._running: tuple[str, float] | None = None
         self._together: Barrier | None = None  # of the last command
         self._token = trio.lowlevel.current_trio_token()
@@ -71,8 +76,9 @@ class DeviceThread:
         if self.observe is not None:
             self.observe("queued", self.name, command)
 
-    def stop(self) -> None:
-        """End the thread after all that is queued; see `join`."""
+    def stop(self, last: Callable[[], None] = nothing) -> None:
+        """End the thread after all that is queued, and after `last`; see `join`."""
+        self._last = last
         self._mailbox.put(None)
 
     async def join(self) -> None:
@@ -85,6 +91,7 @@ class DeviceThread:
             self._execute(*item)
             del item  # it may hold large arrays, and the next one may be long in coming
             self._queued.linger(self._passed)
+        self._last()
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._stopped.set)
 

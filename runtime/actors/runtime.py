@@ -8,6 +8,7 @@ closed first, newest first, then tasks are cancelled, then the threads end.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
@@ -20,6 +21,7 @@ from runtime.actors.affinity import spread
 from runtime.actors.blas import single_threaded_blas
 from runtime.actors.device_thread import Observer
 from runtime.actors.doorbell import Doorbells
+from runtime.actors.supervisor import Intensity, Supervisor
 from runtime.context import DeviceId
 from runtime.errors import ClosedError
 
@@ -40,14 +42,18 @@ class Runtime:
     Attributes:
         closed: Whether its scope has ended: modules refuse calls.
         stopped: Whether the device threads take no commands any more.
+        supervisor: Counts the deaths of worker processes.
         last_yield: When work on the Trio thread last gave way to other tasks, by
             `time.perf_counter`; for those who run plans inline.
     """
 
-    def __init__(self, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, nursery: trio.Nursery, intensity: Intensity | None = None
+    ) -> None:
         self.closed = False
         self.stopped = False
         self.last_yield = 0.0
+        self.supervisor = Supervisor(intensity=intensity)
         self._nursery = nursery
         self._actors: dict[tuple[DeviceId, int], DeviceActor] = {}
         self._doorbells = Doorbells()
@@ -85,9 +91,16 @@ class Runtime:
         self._check_open()
         actor = self._actors.get((device_id, lane))
         if actor is None:
-            actor = DeviceActor(device_id, self._doorbells, self._observe, lane)
+            actor = DeviceActor(
+                device_id,
+                self._doorbells,
+                self._observe,
+                lane,
+                self.supervisor,
+                self._process_started,
+            )
             self._actors[device_id, lane] = actor
-            spread([other.thread.native_id for other in self._actors.values()])
+            self._spread()
         return actor
 
     def observe(self, observer: Observer | None) -> None:
@@ -113,18 +126,32 @@ class Runtime:
         """
         self.stopped = True
         threads = [actor.thread for actor in self._actors.values()]
-        for thread in threads:
-            thread.stop()
+        for actor in self._actors.values():
+            actor.stop()
         with trio.move_on_after(deadline, shield=True):
             for thread in threads:
                 await thread.join()
         self._doorbells.close()
         blocking = [text for thread in threads if (text := thread.running)]
+        for actor in self._actors.values():
+            actor.kill()  # only those that have not ended in time still have a process
         if blocking:
             _logger().warning(
                 "closed without waiting any longer for device threads that still run "
                 + ", ".join(blocking)
             )
+
+    def _spread(self) -> None:
+        """Share the cores among the devices: their threads, and their processes."""
+        actors = self._actors.values()
+        spread([actor.thread.native_id for actor in actors])
+        spread([actor.pid or actor.thread.native_id for actor in actors])
+
+    def _process_started(self, actor: DeviceActor) -> None:
+        if self.closed:
+            return
+        self._spread()
+        self.start_soon(_mourn, actor, name=f"watch the worker of {actor.device_id}")
 
     async def _close(self, owned: Closable) -> None:
         try:
@@ -140,7 +167,9 @@ class Runtime:
 
 
 @asynccontextmanager
-async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
+async def open_runtime(
+    *, deadline: float = 10.0, intensity: Intensity | None = None
+) -> AsyncIterator[Runtime]:
     """Open a runtime for the body of an `async with`.
 
     While any runtime is open, BLAS runs single-threaded in this process (devices bring
@@ -150,6 +179,8 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
     Args:
         deadline: Seconds that closing may take; what still blocks then is named in a
             log line and left to itself.
+        intensity: How many deaths of worker processes are borne before one is raised
+            whatever a module has said; 5 in 60 seconds if not given.
     """
     failures: list[BaseException] = []
     runtime: Runtime | None = None
@@ -157,7 +188,7 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
     with single_threaded_blas():
         try:
             async with trio.open_nursery() as nursery:
-                runtime = Runtime(nursery)
+                runtime = Runtime(nursery, intensity)
                 token = _current.set(runtime)
                 try:
                     yield runtime
@@ -184,6 +215,26 @@ async def open_runtime(*, deadline: float = 10.0) -> AsyncIterator[Runtime]:
 def current_runtime() -> Runtime | None:
     """The innermost runtime that is open around the running task."""
     return _current.get()
+
+
+async def _mourn(actor: DeviceActor) -> None:
+    """Say so when a process dies while nobody waits for it."""
+    pid = actor.pid
+    if pid is None or not hasattr(os, "pidfd_open"):
+        return
+    try:
+        fd = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has died and was missed already
+        return
+    try:
+        await trio.lowlevel.wait_readable(fd)
+    finally:
+        os.close(fd)
+    if actor.idle:
+        _logger().warning(
+            f"the worker process of {actor.device_id} (pid {pid}) has ended while it "
+            "was idle"
+        )
 
 
 def _logger() -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -41,6 +41,10 @@ class StepKey:
 
 
 FIRST_STEP = StepKey()
+
+# What is to be done when a worker process dies: start another one and do again what it
+# was doing, or raise `WorkerDied`, or raise it and go on without the device.
+OnDeath = Literal["restart", "fail", "drop"]
 
 
 class Segment(Protocol):
@@ -105,8 +109,28 @@ class Program(Protocol):
         """Return when all launched work is complete; raise what went wrong in it."""
         ...
 
+    def undo(self, section: Section) -> bool:
+        """Take back what the last launch of "commit" or "update" has changed.
+
+        Returns:
+            Whether the memory now is as it was before; most devices cannot do it.
+        """
+        ...
+
     def close(self) -> None:
         """Free the memory. Idempotent. Shared segments live while others hold them."""
+        ...
+
+
+class Home(Protocol):
+    """Who owns a device that has a process of its own."""
+
+    def started(self, pid: int) -> None:
+        """A process was started; called on the device's thread."""
+        ...
+
+    def may_restart(self, name: str) -> bool:
+        """Whether another process may take over from one that has died."""
         ...
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,40 @@ class HostSegment:
         if fill is not None:
             self.data[:] = fill
 
+    @classmethod
+    def over(cls, data: NDArray[np.uint8]) -> HostSegment:
+        """A segment of memory that is there already."""
+        segment = cls.__new__(cls)
+        segment.data, segment.nbytes, segment.version = data, data.nbytes, 0
+        return segment
+
+
+class Allocate(Protocol):
+    """Where the memory of a program's segments comes from."""
+
+    def __call__(
+        self, name: str, slot: int, nbytes: int, fill: int | None
+    ) -> HostSegment:
+        """A segment that is full of `fill`; of anything if that is None."""
+        ...
+
+
+def allocate(name: str, slot: int, nbytes: int, fill: int | None) -> HostSegment:
+    """Memory of this process."""
+    return HostSegment(nbytes, fill)
+
+
+class HostDevice(Protocol):
+    """A device whose programs run in whatever host memory they are given."""
+
+    def compile(
+        self,
+        plan: Plan,
+        shared: Mapping[str, Segment] | None = None,
+        slots: int = 1,
+        allocate: Allocate = allocate,
+    ) -> HostProgram: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Bound:
@@ -70,6 +104,7 @@ class HostProgram:
         shared: Mapping[str, Segment] | None = None,
         slots: int = 1,
         fill: int | None = None,
+        allocate: Allocate = allocate,
     ) -> None:
         self.plan = plan
         self.device = device
@@ -87,7 +122,7 @@ class HostProgram:
                 continue
             value = 0 if name in plan.zeroed else fill
             copies = slots if name in plan.slotted else 1
-            made = [HostSegment(nbytes, value) for _ in range(copies)]
+            made = [allocate(name, slot, nbytes, value) for slot in range(copies)]
             self.segments[name] = made[0]
             if copies > 1:
                 self._slotted[name] = made
@@ -148,6 +183,10 @@ class HostProgram:
 
     def wait(self) -> None:
         """Nothing is ever late here."""
+
+    def undo(self, section: Section) -> bool:
+        """Nothing was kept."""
+        return False
 
     def close(self) -> None:
         self._closed = True

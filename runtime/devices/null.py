@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from runtime.devices.contract import Segment
-from runtime.devices.host import Bound, HostProgram
+from runtime.devices.host import Allocate, Bound, HostProgram, allocate
 from runtime.graph.plan import Plan, Row
 
 
@@ -35,5 +35,6 @@ class NullDevice:
         plan: Plan,
         shared: Mapping[str, Segment] | None = None,
         slots: int = 1,
+        allocate: Allocate = allocate,
     ) -> NullProgram:
-        return NullProgram(self.name, plan, shared, slots, fill=0)
+        return NullProgram(self.name, plan, shared, slots, 0, allocate)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from runtime.devices.contract import Segment
-from runtime.devices.host import HostProgram
+from runtime.devices.host import Allocate, HostProgram, allocate
 from runtime.graph.plan import Plan
 
 
@@ -24,5 +24,6 @@ class ReferenceDevice:
         plan: Plan,
         shared: Mapping[str, Segment] | None = None,
         slots: int = 1,
+        allocate: Allocate = allocate,
     ) -> HostProgram:
-        return HostProgram(self.name, plan, shared, slots)
+        return HostProgram(self.name, plan, shared, slots, allocate=allocate)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from runtime.actors import linger
+from runtime.actors.actor import DeviceActor
 from runtime.actors.crew import Crew, shielded
-from runtime.context import DeviceId
-from runtime.devices.contract import Device, Program
+from runtime.devices.contract import Device, OnDeath, Program
 from runtime.devices.factory import create_device
 from runtime.errors import DeviceError
 from runtime.executor.memory import Memory, free
@@ -65,7 +65,8 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
         memory.users += 1
     try:
         devices = await crew.run(
-            "open device", [partial(actor.device, _open) for actor in crew.actors]
+            "open device",
+            [partial(_open, actor, spec.on_worker_death) for actor in crew.actors],
         )
         placement = Placement.of(spec, devices)
         planning = partial(_plan, spec, slices, placement, devices, memory)
@@ -136,13 +137,25 @@ async def _allocate(
     return memory
 
 
-def _open(device_id: DeviceId) -> Device:
+def _open(actor: DeviceActor, on_death: OnDeath) -> Device:
+    """The device as a group sees it that wants this done when its worker dies."""
+    device: Device = actor.device(_create)
+    if actor.device_id.worker == "thread":
+        return device
+    from runtime.devices.process.device import ProcessDevice
+
+    assert isinstance(device, ProcessDevice)
+    return device.under(on_death)
+
+
+def _create(actor: DeviceActor) -> Device:
+    device_id = actor.device_id
     if device_id.threads != 1:
         raise DeviceError(
             f"threads (={device_id.threads}) of {device_id} must be 1: use one device "
             "per thread, such as [cpu(0), cpu(1)]"
         )
-    device = create_device(device_id.kind, device_id.index, device_id.worker)
+    device = create_device(device_id.kind, device_id.index, device_id.worker, actor)
     linger.offer(device.linger)
     return device
 

@@ -35,6 +35,7 @@ from runtime.graph.update import HALF, MASTER, plan_update
 from runtime.ops.update import get_rule
 
 Array = NDArray[Any]
+Undo = Callable[[], bool]
 
 
 class Step:
@@ -44,13 +45,15 @@ class Step:
         part: What it does for an accumulation of several batches, if anything.
         hyper: The rule's numbers for this step.
         error: Why there are none.
-        computed, reduced, prepared: Barriers after the phases.
+        computed, reduced, prepared, applied: Barriers after the phases.
         gradients: Per device its gradients on the host, if they cross.
+        undo: What takes back what has been done to the parameters and states.
         update: The update that it is a step of, once it is dispatched.
         compute_seconds, reduce_seconds: Per device.
     """
 
     __slots__ = (
+        "applied",
         "compute_seconds",
         "computed",
         "error",
@@ -60,6 +63,7 @@ class Step:
         "prepared",
         "reduce_seconds",
         "reduced",
+        "undo",
         "update",
         "weights",
     )
@@ -71,8 +75,10 @@ class Step:
         self.computed = Barrier(devices)
         self.reduced = Barrier(devices)
         self.prepared = Barrier(devices)
+        self.applied = Barrier(devices)
         self.gradients: list[dict[str, Array]] = [{}] * devices
         self.weights: dict[str, Array] = {}
+        self.undo: list[Undo] = []
         self.update: Update | None = None
         self.compute_seconds = [0.0] * devices
         self.reduce_seconds = [0.0] * devices
@@ -256,7 +262,14 @@ class Update:
                 return False
             if self._prepares and not self._prepare(index, step):
                 return False
-        self._apply(replica, compute is not None, step.updates)
+        try:
+            self._apply(replica, compute is not None, step)
+        except BaseException as error:
+            # The others do not begin anything else before this has ended.
+            step.applied.wait()
+            self._take_back(step.undo, error)
+            raise
+        step.applied.arrive()
         step.reduce_seconds[index] = time.perf_counter() - begin
         return True
 
@@ -315,7 +328,12 @@ class Update:
             raise
         for replica in replicas:
             self._write_hyper(replica.index, step.hyper)
-            self._apply(replica, True, step.updates)
+        try:
+            for replica in replicas:
+                self._apply(replica, True, step)
+        except BaseException as error:
+            self._take_back(step.undo, error)
+            raise
 
     def read_states(self, device: int) -> dict[str, dict[str, Array]]:
         """The rule's states by state name and parameter, where this device is first."""
@@ -438,20 +456,24 @@ class Update:
                 memory.storage[index].write("parameter", name, weight)
         return True
 
-    def _apply(self, replica: AnyReplica, commits: bool, updates: bool) -> None:
+    def _apply(self, replica: AnyReplica, commits: bool, step: Step) -> None:
         program = self._programs[replica.index]
-        try:
-            if commits:
-                replica.commit()
-            if updates and program is not None:
-                program.launch("update")
-                program.wait()
-        except BaseException as error:
+        if commits:
+            step.undo.append(replica.take_back)
+            replica.commit()
+        if step.updates and program is not None:
+            step.undo.append(partial(program.undo, "update"))
+            program.launch("update")
+            program.wait()
+
+    def _take_back(self, undo: Sequence[Undo], error: BaseException) -> None:
+        """An update has failed in its middle: there was none, or nobody knows."""
+        undone = [take_back() for take_back in undo]
+        if self.updater.rule is None or not all(undone):
             self._memory.torn = (
                 f"an earlier update failed in its middle ({error!r}): the parameters "
                 "may be a mixture of two steps; set all of them anew"
             )
-            raise
 
     def _call_function(self, step: Step) -> tuple[dict[str, Array], dict[str, Any]]:
         """Run the update function on copies; nothing has changed if it raises."""

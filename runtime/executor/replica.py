@@ -165,6 +165,12 @@ class Replica:
             self.training.launch("commit", self._slot)
             self.training.wait()
 
+    def take_back(self) -> bool:
+        """Take back the last `commit`; False if the device cannot do that."""
+        if self.training is None or not self._has_auxiliaries:
+            return True
+        return self.training.undo("commit")
+
     def compute(
         self,
         inputs: Mapping[str, Array],

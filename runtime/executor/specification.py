@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime.context import DeviceId
+from runtime.devices.contract import OnDeath
 from runtime.errors import ShapeError
 from runtime.executor.split import sliced_shape
 from runtime.graph.build import Native
@@ -53,6 +54,7 @@ class GroupSpec:
         dtypes: Element types of parameters that are known beforehand.
         placements: Per device that shares the batch, the device of each context group
             of the graph; () if the graph has none.
+        on_worker_death: What is to be done when a device's worker process dies.
     """
 
     graph: Graph
@@ -69,6 +71,7 @@ class GroupSpec:
     guards: int = 0
     dtypes: Mapping[str, str] = field(default_factory=dict)
     placements: tuple[Mapping[str, DeviceId], ...] = ()
+    on_worker_death: OnDeath = "restart"
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -164,6 +164,16 @@ class StagedReplica:
                 part.training.launch("commit", self._slot)
                 part.training.wait()
 
+    def take_back(self) -> bool:
+        """Take back the last `commit`; False if the device cannot do that."""
+        programs = [part.training for part in self._parts]
+        undone = [
+            program.undo("commit")
+            for program in programs
+            if program is not None and "commit" in program.plan.sections
+        ]
+        return all(undone)
+
     def compute(
         self,
         inputs: Mapping[str, Array],

@@ -132,6 +132,11 @@ def _finish(
         output_names=tuple(face.layouts["output"].tensors),
         heads=tuple(entry.name for entry in face.heads),
         guards=request.guards,
+        accumulated=tuple(
+            tensor
+            for entry, tensor in face.gradients.items()
+            if request.gradients[entry.name] == "add"
+        ),
     )
 
 

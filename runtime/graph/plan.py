@@ -252,6 +252,8 @@ class Plan:
         output_names: Names of the outputs in the graph's order.
         heads: The outputs that need a head gradient in `backward`.
         guards: Bytes of guard zone between neighbours in every segment; 0 normally.
+        accumulated: Gradients that `backward` adds to: running it twice is not
+            running it once.
     """
 
     segments: Mapping[str, int]
@@ -262,6 +264,7 @@ class Plan:
     slotted: tuple[str, ...] = ("input", "output")
     zeroed: tuple[str, ...] = ("halo",)
     guards: int = 0
+    accumulated: tuple[Tensor, ...] = ()
 
     @property
     def all_native(self) -> bool:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from runtime.devices.contract import Device, Program
 from runtime.devices.factory import create_device
+from runtime.devices.process.device import ProcessDevice
 from runtime.devices.reference import ReferenceDevice
 from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
 from tests.conformance.nets import NETS, mlp, resnet, results
-
-KINDS = ("reference", "cpu", "simulated")
-
-
-@pytest.fixture(params=KINDS)
-def device(request: pytest.FixtureRequest) -> Device:
-    return create_device(request.param)
 
 
 def train(program: Program, slot: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -241,6 +237,30 @@ def test_foreign_memory_is_refused() -> None:
         there.compile(one.plan, {"parameter": one.segments["parameter"]})
 
 
+def test_memory_of_this_process_is_no_shared_memory(
+    processes: dict[str, ProcessDevice],
+) -> None:
+    one = mlp().compile(create_device("cpu"), False)
+    with pytest.raises(DeviceError, match="`parameter` does not lie in shared memory"):
+        processes["cpu"].compile(one.plan, {"parameter": one.segments["parameter"]})
+
+
+def test_worker_processes_share_memory(processes: dict[str, ProcessDevice]) -> None:
+    net = mlp()
+    plan = net.compile(ReferenceDevice(), False).plan
+    with closing(processes["reference"].compile(plan)) as one:
+        shared = {"parameter": one.segments["parameter"]}
+        with closing(processes["cpu"].compile(plan, shared)) as other:
+            net.load(one)
+            net.feed(other)
+            for program in (one, other):
+                program.launch("predict")
+            np.testing.assert_array_equal(
+                results(other)["output.softmax_output"],
+                results(one)["output.softmax_output"],
+            )
+
+
 def test_null_device_plans_and_runs_nothing() -> None:
     program = mlp().compile(create_device("null"), True)
     mlp().load(program)
@@ -256,6 +276,7 @@ def test_null_device_plans_and_runs_nothing() -> None:
         ("cpu", -1, "thread", "index"),
         ("cpu", 0, "fiber", "worker"),
         ("gpu", 0, "thread", "not available"),
+        ("simulated", 0, "process", "only cpu and reference devices run in processes"),
     ],
 )
 def test_devices_that_do_not_exist(

@@ -39,11 +39,6 @@ HYPERS = {
 }
 
 
-@pytest.fixture(params=["reference", "cpu", "simulated"])
-def device(request: pytest.FixtureRequest) -> Device:
-    return create_device(request.param)
-
-
 def values(seed: int) -> dict[str, NDArray[np.float32]]:
     random = np.random.default_rng(seed)
     return {n: random.normal(0, 1, s).astype(np.float32) for n, s in SHAPES.items()}

@@ -17,7 +17,7 @@ from runtime.actors.linger import Linger
 from runtime.devices.contract import Program, Segment, StepKey
 from runtime.devices.cpu.fused import FusedStep
 from runtime.devices.cpu.native import CpuNative
-from runtime.devices.host import Bound, HostProgram
+from runtime.devices.host import Allocate, Bound, HostProgram, allocate
 from runtime.devices.rows import Run
 from runtime.graph.build import Native
 from runtime.graph.plan import Address, NativeRow, Plan, Row, Section
@@ -37,10 +37,11 @@ class CpuProgram(HostProgram):
         shared: Mapping[str, Segment] | None,
         slots: int,
         library: Library,
+        allocate: Allocate = allocate,
     ) -> None:
         self._library = library
         self._keep: list[NDArray[np.int64]] = []
-        super().__init__(device, plan, shared, slots)
+        super().__init__(device, plan, shared, slots, allocate=allocate)
         self._native_only = plan.all_native
         self._steps = (
             [self._whole_step(slot) for slot in range(slots)]
@@ -179,5 +180,6 @@ class CpuDevice:
         plan: Plan,
         shared: Mapping[str, Segment] | None = None,
         slots: int = 1,
+        allocate: Allocate = allocate,
     ) -> CpuProgram:
-        return CpuProgram(self.name, plan, shared, slots, self._library)
+        return CpuProgram(self.name, plan, shared, slots, self._library, allocate)

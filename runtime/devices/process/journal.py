@@ -1,0 +1,157 @@
+"""What a section is about to overwrite, kept until it is certain that nobody needs it.
+
+A worker may die at any instant. Before it runs a section that changes memory in place
+it saves that memory here, and counts; after it, it counts again. The journal lies in
+shared memory, so that its parent can tell what had happened, put back what was there
+before, and run the section once more as if it had never begun. A dead process has
+finished all its stores up to the instruction that it died at and none after it, which
+is why plain words suffice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.graph.plan import ALIGNMENT, Plan, Section, Span, round_up, spans
+
+Bytes = NDArray[np.uint8]
+_SAVED, _DONE = 0, 1  # words of a section's header: numbers of launches
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One section's part of a journal: a header, then a copy of each span."""
+
+    header: int
+    kept: tuple[tuple[Span, int], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where a program's journal keeps what; the same in both processes."""
+
+    entries: Mapping[Section, Entry]
+    nbytes: int
+
+    @classmethod
+    def of(cls, plan: Plan, private: frozenset[str]) -> Layout:
+        """The journal of a plan; `private` segments die with their process."""
+        entries: dict[Section, Entry] = {}
+        offset = 0
+        for section, changed in _changed(plan, private).items():
+            header, offset = offset, offset + ALIGNMENT
+            kept = []
+            for span in changed:
+                kept.append((span, offset))
+                offset = round_up(offset + span.end - span.begin)
+            entries[section] = Entry(header, tuple(kept))
+        return cls(entries, offset)
+
+
+class Journal:
+    """The journal of one program, over its bytes and those of the segments.
+
+    Args:
+        layout: Where it keeps what.
+        data: Its own bytes.
+        segment: The bytes of a segment by name and slot.
+    """
+
+    def __init__(
+        self, layout: Layout, data: Bytes, segment: Callable[[str, int], Bytes]
+    ) -> None:
+        self._entries: dict[Section, tuple[NDArray[np.int64], Entry]] = {
+            section: (data[e.header : e.header + 16].view(np.int64), e)
+            for section, e in layout.entries.items()
+        }
+        self._data = data
+        self._segment = segment
+
+    def begin(self, section: Section, slot: int, number: int) -> None:
+        """Save what the section will change."""
+        if section not in self._entries:
+            return
+        words, entry = self._entries[section]
+        for span, offset in entry.kept:
+            size = span.end - span.begin
+            place = self._segment(span.segment, slot)[span.begin : span.end]
+            self._data[offset : offset + size] = place
+        words[_SAVED] = number
+
+    def end(self, section: Section, number: int) -> None:
+        """The section has run, or nothing of it has taken effect."""
+        if section in self._entries:
+            self._entries[section][0][_DONE] = number
+
+    def recover(self, section: Section, slot: int, number: int) -> bool:
+        """After a death: True if the launch was complete, else it never began."""
+        if section not in self._entries:
+            return False
+        words, _ = self._entries[section]
+        if words[_DONE] >= number or words[_SAVED] > number:
+            return True
+        self.undo(section, slot, number)
+        return False
+
+    def undo(self, section: Section, slot: int, number: int) -> None:
+        """Put back what was there before this launch; nothing if it did not begin."""
+        if section not in self._entries:
+            return
+        words, entry = self._entries[section]
+        if words[_SAVED] != number:
+            return
+        for span, offset in entry.kept:
+            size = span.end - span.begin
+            place = self._segment(span.segment, slot)[span.begin : span.end]
+            place[:] = self._data[offset : offset + size]
+
+
+def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, ...]]:
+    """What cannot be had again by running a section again, or must be taken back.
+
+    A forward reads nothing that it writes. A backward does where gradients are added
+    up, and so does the sum over batches. Commit and update are the two that must happen
+    on all devices or on none.
+    """
+    changed: dict[Section, tuple[Span, ...]] = {}
+    ends = {
+        (span.segment, span.end)
+        for tensors in plan.tensors.values()
+        for span in spans(tensors.values())
+    }
+    if plan.accumulated:
+        sums = _merged(spans(plan.accumulated), ends)
+        changed |= {"backward": sums, "step": sums}
+    in_place: tuple[Section, ...] = ("add", "commit", "update")
+    for section in in_place:
+        rows = plan.sections.get(section, ())
+        written = [span for row in rows for span in row.writes]
+        if written:
+            kept = (span for span in written if span.segment not in private)
+            changed[section] = _merged(kept, ends)
+    return changed
+
+
+def _merged(
+    pieces: Iterable[Span], ends: Collection[tuple[str, int]]
+) -> tuple[Span, ...]:
+    """Spans that follow one another as one, over the padding behind whole tensors.
+
+    What lies behind the end of a piece of a tensor may be another device's.
+    """
+    merged: list[Span] = []
+    for span in sorted(pieces, key=lambda s: (s.segment, s.begin)):
+        if merged:
+            last = merged[-1]
+            end = last.end
+            if (last.segment, end) in ends:
+                end = round_up(end)
+            if last.segment == span.segment and span.begin <= end:
+                merged[-1] = Span(last.segment, last.begin, max(last.end, span.end))
+                continue
+        merged.append(span)
+    return tuple(merged)

@@ -1,0 +1,130 @@
+"""The worker's side of the conversation: one request after another, each answered."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.devices.contract import StepKey
+from runtime.devices.factory import create_device
+from runtime.devices.host import HostDevice, HostProgram, HostSegment
+from runtime.devices.process.journal import Journal, Layout
+from runtime.devices.process.memory import PRIVATE
+from runtime.transport.errors import describe
+from runtime.transport.frames import REQUESTS, Frame, receive, send
+from runtime.transport.plans import decode
+from runtime.transport.shared_memory import SharedMemory
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A program and its journal."""
+
+    program: HostProgram
+    journal: Journal
+
+
+class Server:
+    """Runs programs on an ordinary device, over memory that the parent has made."""
+
+    def __init__(
+        self, connection: socket.socket, generation: int, kind: str, index: int
+    ) -> None:
+        device = create_device(kind, index)
+        self._device: HostDevice = device  # type: ignore[assignment]
+        self._connection = connection
+        self._generation = generation
+        self._memories: dict[int, SharedMemory] = {}
+        self._programs: dict[int, Served] = {}
+        self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
+            "map": self._map,
+            "unmap": self._unmap,
+            "compile": self._compile,
+            "launch": self._launch,
+            "close": self._close,
+        }
+
+    def run(self) -> None:
+        """Answer until the parent closes the connection, which ends the process."""
+        self._reply(0)
+        while True:
+            try:
+                frame, fds = receive(self._connection, REQUESTS)
+            except (EOFError, ConnectionResetError):
+                os._exit(0)
+            try:
+                self._handlers[frame["op"]](frame, fds)
+            except Exception as error:
+                self._reply(frame["number"], error)
+            else:
+                self._reply(frame["number"])
+
+    def _map(self, frame: Frame, fds: list[int]) -> None:
+        (fd,) = fds
+        memory = SharedMemory.attach(fd, frame["nbytes"])
+        self._memories[frame["memory"]] = memory
+
+    def _unmap(self, frame: Frame, fds: list[int]) -> None:
+        self._memories.pop(frame["memory"]).close()
+
+    def _compile(self, frame: Frame, fds: list[int]) -> None:
+        (fd,) = fds
+        blob = SharedMemory.attach(fd, frame["plan"])
+        plan = decode(blob.data.tobytes())
+        places = {
+            name: [self._view(*place) for place in slots]
+            for name, slots in frame["segments"].items()
+        }
+
+        def allocate(
+            name: str, slot: int, nbytes: int, fill: int | None
+        ) -> HostSegment:
+            if name in PRIVATE:
+                return HostSegment(nbytes, fill)
+            return HostSegment.over(places[name][slot])
+
+        program = self._device.compile(plan, {}, frame["slots"], allocate)
+        journal = Journal(
+            Layout.of(plan, PRIVATE),
+            self._view(*frame["journal"]),
+            lambda name, slot: program.segment(name, slot).data,
+        )
+        self._programs[frame["program"]] = Served(program, journal)
+
+    def _launch(self, frame: Frame, fds: list[int]) -> None:
+        served = self._programs[frame["program"]]
+        program, journal = served.program, served.journal
+        section, slot, number = frame["section"], frame["slot"], frame["number"]
+        if "parameter" in program.segments:
+            program.segments["parameter"].version = frame["version"]
+        journal.begin(section, slot, number)
+        try:
+            program.launch(section, slot, StepKey(*frame["key"]))
+            program.wait()
+        except BaseException:
+            journal.undo(section, slot, number)
+            raise
+        finally:
+            journal.end(section, number)
+
+    def _close(self, frame: Frame, fds: list[int]) -> None:
+        self._programs.pop(frame["program"]).program.close()
+
+    def _view(self, memory: int, offset: int, nbytes: int) -> Any:
+        data = self._memories[memory].data
+        if not 0 <= offset <= offset + nbytes <= data.nbytes:
+            raise ValueError(
+                f"{nbytes} bytes at {offset} of a memory of {data.nbytes} bytes"
+            )
+        return data[offset : offset + nbytes]
+
+    def _reply(self, number: int, error: Exception | None = None) -> None:
+        answer: Frame = {"number": number, "generation": self._generation}
+        if error is None:
+            answer["op"] = "done"
+        else:
+            answer |= {"op": "failed", **describe(error)}
+        send(self._connection, answer)

@@ -1,0 +1,124 @@
+"""Memory that several processes map: a file without a name.
+
+The file goes from process to process as a descriptor, so there is nothing to unlink:
+the kernel frees it with its last holder, however that one dies. All of it is reserved
+when it is made, since touching a page that the system cannot give is a bus error.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import tempfile
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runtime.transport.machine import available_memory
+
+_DIRECTORY = "/dev/shm"  # held in memory, unlike the usual place of temporary files
+_MEBIBYTE = 1 << 20
+
+
+class SharedMemory:
+    """A block of zeros, or the same block as another process sees it.
+
+    Attributes:
+        fd: Its file, to be sent to other processes; -1 when closed.
+        nbytes: Its size.
+        data: Its bytes.
+    """
+
+    def __init__(self, nbytes: int) -> None:
+        """Reserve new memory.
+
+        Raises:
+            MemoryError: there is not so much; the message has both numbers.
+        """
+        nbytes = max(nbytes, 1)  # nothing cannot be mapped
+        self.fd = _open_anonymous()
+        try:
+            _reserve(self.fd, nbytes)
+            self._map(nbytes)
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def attach(cls, fd: int, nbytes: int) -> SharedMemory:
+        """Map memory that another process made; takes `fd`, and closes it.
+
+        Raises:
+            ValueError: the file is smaller than `nbytes`.
+        """
+        memory = cls.__new__(cls)
+        memory.fd = fd
+        try:
+            size = os.fstat(fd).st_size
+            if size < nbytes:
+                raise ValueError(f"shared memory of {size} bytes, {nbytes} are needed")
+            memory._map(nbytes)
+        finally:
+            os.close(fd)
+            memory.fd = -1
+        return memory
+
+    def close(self) -> None:
+        """Give up the file; the bytes stay for who still has views of them."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self.data: NDArray[np.uint8] = np.empty(0, np.uint8)
+
+    def _map(self, nbytes: int) -> None:
+        block = mmap.mmap(self.fd, nbytes)
+        with suppress(AttributeError, OSError):  # an advice that few systems take
+            block.madvise(mmap.MADV_HUGEPAGE)
+        self.nbytes = nbytes
+        self.data = np.frombuffer(block, np.uint8)
+
+
+def _open_anonymous() -> int:
+    if hasattr(os, "memfd_create"):
+        return os.memfd_create("asyncmod", os.MFD_CLOEXEC)
+    return _open_unlinked()
+
+
+def _open_unlinked() -> int:
+    """An ordinary file whose name is gone at once."""
+    directory = _DIRECTORY if os.path.isdir(_DIRECTORY) else None
+    fd, path = tempfile.mkstemp(prefix="asyncmod-", dir=directory)
+    os.unlink(path)
+    return fd
+
+
+def _reserve(fd: int, nbytes: int) -> None:
+    """Make the file `nbytes` long, with all its pages there."""
+    # Nothing bounds a file that lies in no file system but the kernel's last resort,
+    # which is to kill somebody.
+    available = available_memory()
+    if nbytes > available:
+        raise MemoryError(_refusal(nbytes, available))
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(fd, 0, nbytes)
+        else:
+            zeros = bytes(_MEBIBYTE)
+            for begin in range(0, nbytes, _MEBIBYTE):
+                os.pwrite(fd, zeros[: nbytes - begin], begin)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
+            raise
+        status = os.fstatvfs(fd)
+        free = status.f_bavail * status.f_frsize
+        raise MemoryError(_refusal(nbytes, free)) from error
+
+
+def _refusal(nbytes: int, available: int) -> str:
+    return (
+        f"{nbytes} bytes of shared memory are wanted, {available} are available: use "
+        "smaller batches or fewer process workers, or give the machine (docker: "
+        "--memory, --shm-size) more"
+    )
