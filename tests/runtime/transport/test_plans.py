@@ -39,8 +39,8 @@ def test_training_plans_with_sums(kind: str, name: str) -> None:
     assert decode(encode(plan)) == plan
 
 
-@pytest.mark.parametrize("native", [True, False])
-def test_updates(native: bool) -> None:
+@pytest.mark.parametrize("kind", ["cpu", "reference"])
+def test_updates(kind: str) -> None:
     layout = Layout.pack(
         "parameter", [("w", (3, 5), "float32"), ("b", (3,), "float16")]
     )
@@ -51,7 +51,7 @@ def test_updates(native: bool) -> None:
         states=["momentum"],
         hyper=5,
         devices=2,
-        native=native,
+        native=create_device(kind).native,
     )
     assert decode(encode(plan)) == plan
 
