@@ -10,7 +10,7 @@ import asyncmod as mx
 from tests.golden.arrays import HERE, Tolerance, arrays, cases, tolerance
 from tests.golden.module_coverage import config, covered
 
-KINDS = {"cpu": mx.cpu, "reference": mx.reference}
+KINDS = {"cpu": mx.cpu, "reference": mx.reference, "guarded cpu": mx.cpu}
 STEPS = [
     name
     for name in covered("training")
@@ -219,7 +219,14 @@ class Player:
             self.tolerance.check(key, values, array)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Where a training runs: each kind of device, and once with guard zones."""
+    if request.param == "guarded cpu":
+        request.getfixturevalue("guard_zones")
+    return str(request.param)
+
+
 @pytest.mark.parametrize("name", STEPS)
 async def test_training_follows_the_recorded_one(name: str, kind: str) -> None:
     player = Player(name, kind, whole_steps=False)
@@ -228,7 +235,6 @@ async def test_training_follows_the_recorded_one(name: str, kind: str) -> None:
         await player.play()
 
 
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(
     "name", ["opt_sgd_mom_wd_clip_ctx2", "changing_batch_size", "sched_factor_sgd"]
 )
@@ -263,7 +269,6 @@ async def test_step_is_forward_backward_and_update(name: str, kind: str) -> None
 
 
 @pytest.mark.parametrize("in_flight", [1, 2])
-@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", FITS)
 async def test_fit_follows_the_recorded_one(
     name: str, kind: str, in_flight: int
