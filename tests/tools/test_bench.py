@@ -118,3 +118,30 @@ def test_symbols_have_the_sizes_meant(
         count += size
     assert count == parameters
     assert sum(name.endswith("_weight") for name in sizes) == layers
+
+
+def test_every_rule_with_a_kernel_is_timed(bench: Modules) -> None:
+    from runtime.kernels.cpu.table import UPDATE_RULES
+    from runtime.ops.update import get_rule
+
+    timed = bench.updates.HYPER
+    assert timed.keys() == {n for n in UPDATE_RULES if "_plain" not in n} | {"lars"}
+    for name, scalars in timed.items():
+        assert len(get_rule(name).hyper) == 4 + len(scalars)
+
+
+def test_an_update_is_timed_by_its_elements(bench: Modules) -> None:
+    assert 0 < bench.updates.ours("reference", "lamb", 100, 0.001) < 1e9
+
+
+def test_the_fastest_run_counts(
+    bench: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    costs = iter([100.0, 3.0, 2.0, 4.0, 5.0])
+
+    def run() -> None:
+        now[0] += next(costs)
+
+    monkeypatch.setattr(bench.updates, "perf_counter", lambda: now[0])
+    assert bench.updates.fastest(run, seconds=9.5) == 2.0
