@@ -102,10 +102,11 @@ class Optimizer:
                 f"{type(lr_scheduler).__name__}"
             )
         if lr_scheduler is not None and learning_rate is not None:
-            log.DEFAULT.warning(
-                "learning rate from ``lr_scheduler`` has been overwritten by "
-                "``learning_rate`` in optimizer."
-            )
+            if getattr(lr_scheduler, "base_lr", None) != learning_rate:
+                log.DEFAULT.warning(
+                    "learning rate from ``lr_scheduler`` has been overwritten by "
+                    "``learning_rate`` in optimizer."
+                )
             lr_scheduler.base_lr = learning_rate
         if learning_rate is None:
             learning_rate = getattr(lr_scheduler, "base_lr", 0.01)

@@ -78,9 +78,9 @@ class Averaged:
         self._share = 1.0
         self._made: Numbers | None = None
 
-    def __call__(self, numbers: Numbers, column: int, part: Part | None) -> Numbers:
+    def __call__(self, numbers: Numbers, column: int, part: Part) -> Numbers:
         """The numbers with one column multiplied by the part's share."""
-        if part is None or part.share == 1:
+        if part.share == 1:
             return numbers
         if (
             self._made is None

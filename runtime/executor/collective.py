@@ -45,7 +45,8 @@ class Step:
         part: What it does for an accumulation of several batches, if anything.
         hyper: The rule's numbers for this step.
         error: Why there are none.
-        computed, reduced, prepared, applied: Barriers after the phases.
+        computed, reduced, applied: Barriers after the phases.
+        prepared: Another one, where the update computes something beside.
         gradients: Per device its gradients on the host, if they cross.
         undo: What takes back what has been done to the parameters and states.
         update: The update that it is a step of, once it is dispatched.
@@ -74,8 +75,8 @@ class Step:
         self.error: Exception | None = None
         self.computed = Barrier(devices)
         self.reduced = Barrier(devices)
-        self.prepared = Barrier(devices)
         self.applied = Barrier(devices)
+        self.prepared: Barrier | None = None
         self.gradients: list[dict[str, Array]] = [{}] * devices
         self.weights: dict[str, Array] = {}
         self.undo: list[Undo] = []
@@ -181,8 +182,11 @@ class Update:
         hyper, rule = self.updater.hyper, self.updater.rule
         if hyper is None or rule is None:
             return None
+        numbers = hyper()
+        if part is None:
+            return numbers
         column = get_rule(rule).hyper.index("rescale_grad")
-        return self._averaged(hyper(), column, part)
+        return self._averaged(numbers, column, part)
 
     def count(self, step: Step) -> None:
         """A step is dispatched: give it its numbers."""
@@ -190,6 +194,8 @@ class Update:
             return
         step.hyper = self.next_hyper(step.part)
         step.update = self
+        if self._prepares:
+            step.prepared = Barrier(len(self._programs))
         self._dispatched.append(step)
 
     def withdrawn(self, step: Step) -> None:
@@ -240,7 +246,7 @@ class Update:
         index = replica.index
         begin = time.perf_counter()
         try:
-            self._check(step)
+            self._check(step.part, step.error)
             if compute is not None:
                 compute()
             self._add(index, step.part)
@@ -260,10 +266,10 @@ class Update:
         if step.updates:
             if self._crosses and not self._reduce(index, step):
                 return False
-            if self._prepares and not self._prepare(index, step):
+            if step.prepared is not None and not self._prepare(index, step.prepared):
                 return False
         try:
-            self._apply(replica, compute is not None, step)
+            self._apply(replica, compute is not None, step.updates, step.undo)
         except BaseException as error:
             # The others do not begin anything else before this has ended.
             step.applied.wait()
@@ -297,7 +303,7 @@ class Update:
         program = self._programs[index]
         assert program is not None
         try:
-            self._check(step)
+            self._check(step.part, step.error)
             self._write_hyper(index, step.hyper)
             phases = launch(program, meeting)
         except BaseException:
@@ -310,29 +316,31 @@ class Update:
     def run_here(
         self,
         replicas: Sequence[AnyReplica],
-        step: Step,
+        hyper: NDArray[np.float64] | None,
         inputs: Mapping[str, Array],
+        part: Part | None = None,
     ) -> None:
         """All devices' shares of a step, one after another, on the Trio thread.
 
         Only for an update that is `inline`; needs no barriers.
         """
-        self._check(step)
+        self._check(part)
         try:
             for replica in replicas:
                 replica.compute(inputs)
-                self._add(replica.index, step.part)
+                self._add(replica.index, part)
         except BaseException:
-            if step.part is not None:
-                step.part.accumulation.failed = True
+            if part is not None:
+                part.accumulation.failed = True
             raise
         for replica in replicas:
-            self._write_hyper(replica.index, step.hyper)
+            self._write_hyper(replica.index, hyper)
+        undo: list[Undo] = []
         try:
             for replica in replicas:
-                self._apply(replica, True, step)
+                self._apply(replica, True, part is None or part.updates, undo)
         except BaseException as error:
-            self._take_back(step.undo, error)
+            self._take_back(undo, error)
             raise
 
     def read_states(self, device: int) -> dict[str, dict[str, Array]]:
@@ -379,13 +387,13 @@ class Update:
             if state != MASTER or tensors[name].dtype == HALF
         ]
 
-    def _check(self, step: Step) -> None:
+    def _check(self, part: Part | None, error: Exception | None = None) -> None:
+        if error is not None:
+            raise error
         torn = self._memory.torn
         if torn is not None:
             raise DeviceError(torn)
-        if step.error is not None:
-            raise step.error
-        if step.part is not None and step.part.accumulation.failed:
+        if part is not None and part.accumulation.failed:
             raise DeviceError(
                 "an earlier batch of this update failed: accumulate its batches anew"
             )
@@ -403,7 +411,7 @@ class Update:
             return replica.gradient(name)
         return program.read("accumulator", name)
 
-    def _prepare(self, index: int, step: Step) -> bool:
+    def _prepare(self, index: int, prepared: Barrier) -> bool:
         """Compute beside what is there; False if another device failed in it."""
         program = self._programs[index]
         try:
@@ -411,9 +419,9 @@ class Update:
                 program.launch("prepare")
                 program.wait()
         except BaseException:
-            step.prepared.fail()
+            prepared.fail()
             raise
-        return step.prepared.wait()
+        return prepared.wait()
 
     def _write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
         if hyper is None or hyper is self._written[index]:
@@ -456,13 +464,15 @@ class Update:
                 memory.storage[index].write("parameter", name, weight)
         return True
 
-    def _apply(self, replica: AnyReplica, commits: bool, step: Step) -> None:
+    def _apply(
+        self, replica: AnyReplica, commits: bool, updates: bool, undo: list[Undo]
+    ) -> None:
         program = self._programs[replica.index]
         if commits:
-            step.undo.append(replica.take_back)
+            undo.append(replica.take_back)
             replica.commit()
-        if step.updates and program is not None:
-            step.undo.append(partial(program.undo, "update"))
+        if updates and program is not None:
+            undo.append(partial(program.undo, "update"))
             program.launch("update")
             program.wait()
 

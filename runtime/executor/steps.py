@@ -157,15 +157,15 @@ class Steps:
         self, inputs: Mapping[str, Array], update: Update, part: Part | None = None
     ) -> None:
         self._calls.check_open()
-        step = Step(len(self._replicas), part)
-        update.count(step)
+        updates = part is None or part.updates
+        hyper = update.next_hyper(part) if updates else None
         try:
-            update.run_here(self._replicas, step, inputs)
+            update.run_here(self._replicas, hyper, inputs, part)
         except BaseException as error:
-            update.finished(step, failed=True)
+            if updates:
+                update.updater.revert()
             error.add_note(f"on {', '.join(self._calls.crew.names)}")
             raise
-        update.finished(step, failed=False)
 
     def _dispatch_here(
         self,
