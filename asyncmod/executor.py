@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import numpy as np
+import trio
 
 from asyncmod import random
 from asyncmod.context import Context, cpu
@@ -24,6 +25,7 @@ from asyncmod.errors import (
 )
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.gradient_requests import REQUESTS
+from asyncmod.module.metrics import LARGE
 from asyncmod.module.monitoring import Monitoring
 from asyncmod.nd import NDArray
 from asyncmod.trio_task import check_trio
@@ -61,7 +63,8 @@ async def bind(
     """
     check_trio("`mx.bind`")
     names = symbol.list_arguments()
-    values = _by_name("args", args, names)
+    # Their own copies: forward feeds them again and again.
+    values = await _copied(_by_name("args", args, names))
     requests = _requests(grad_req, names)
     states = _by_name("aux", aux, symbol.list_auxiliary_states()) if aux else {}
     spec = GroupSpec(
@@ -108,12 +111,16 @@ class Executor:
         self._group = group
         self._requests = requests
         self._shapes = {name: array.shape for name, array in values.items()}
-        self._pending = dict(values)
+        self._values = values
         self._trained = False
         self._monitoring = Monitoring()
+        # A forward and its outputs belong together, whoever else calls.
+        self._turn = trio.Lock()
 
     async def forward(self, is_train: bool = False, **inputs: Any) -> list[NDArray]:
         """Run the graph and return its outputs, in the order of `list_outputs()`.
+
+        Cancelled, it was not run and keeps no new value, or it was run.
 
         Args:
             is_train: Whether operators behave as in training; `backward` needs it.
@@ -123,6 +130,7 @@ class Executor:
             NameMismatchError: there is no such argument.
             InputError: a value has another shape than the bound one.
         """
+        given: dict[str, Array] = {}
         for name, value in inputs.items():
             if name not in self._shapes:
                 raise NameMismatchError(
@@ -135,14 +143,16 @@ class Executor:
                     f"`{name}` has shape {array.shape}, bound is {self._shapes[name]}: "
                     "bind again for other shapes"
                 )
-            self._pending[name] = array
-        # The two programs have inputs of their own, so that both need every value.
-        recording = self._monitoring.begin()
-        await self._group.forward(self._pending, is_train, recording)
-        self._trained = is_train
-        if recording is not None:
-            recording.deliver()
-        return [output.view(NDArray) for output in await self._group.outputs()]
+            given[name] = array
+        async with self._turn:
+            values = self._values | await _copied(given)
+            recording = self._monitoring.begin()
+            # The two programs have inputs of their own, so that both need every value.
+            await self._group.forward(values, is_train, recording)
+            self._values, self._trained = values, is_train
+            if recording is not None:
+                recording.deliver()
+            return [output.view(NDArray) for output in await self._group.outputs()]
 
     async def backward(self, out_grads: Any = None) -> dict[str, NDArray]:
         """Compute gradients; auxiliary states are committed.
@@ -163,11 +173,12 @@ class Executor:
                 "`backward` needs `await executor.forward(is_train=True)` before it"
             )
         heads = None if out_grads is None else self._heads(out_grads)
-        recording = self._monitoring.begin()
-        await self._group.backward(heads, recording)
-        if recording is not None:
-            recording.deliver()
-        gradients = await self._group.input_gradients()
+        async with self._turn:
+            recording = self._monitoring.begin()
+            await self._group.backward(heads, recording)
+            if recording is not None:
+                recording.deliver()
+            gradients = await self._group.input_gradients()
         return {
             name: gradients[name].view(NDArray)
             for name in self.arg_names
@@ -203,6 +214,17 @@ class Executor:
             for name, value in zip(self.output_names, given, strict=True)
             if value is not None
         }
+
+
+async def _copied(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Copies; of more than 1 MB in a thread."""
+
+    def copy() -> dict[str, Array]:
+        return {name: array.copy() for name, array in arrays.items()}
+
+    if sum(array.nbytes for array in arrays.values()) > LARGE:
+        return await trio.to_thread.run_sync(copy)
+    return copy()
 
 
 def _by_name(

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from operator import length_hint
+from os import PathLike
 from typing import Any, ClassVar
+
+import trio
 
 from asyncmod import log
 from asyncmod.errors import (
@@ -20,6 +23,7 @@ from asyncmod.errors import (
     UnsupportedError,
 )
 from asyncmod.history import History
+from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.slices import whole
 from asyncmod.module import fit_loop, metrics, predict, score
@@ -176,6 +180,26 @@ class BaseModule:
         await self.init_params(
             None, arg_params, aux_params, allow_missing, force_init, allow_extra
         )
+
+    async def save_params(self, fname: str | PathLike[str]) -> None:
+        """Write all values in MXNet's `.params` format; whole or not at all.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        values = await self.get_params()
+        await trio.to_thread.run_sync(mxnet_checkpoint.write_parameters, fname, *values)
+
+    async def load_params(self, fname: str | PathLike[str]) -> None:
+        """Set all values from a `.params` file.
+
+        Raises:
+            InvalidParameterFileError: the file is damaged, or not of this format.
+            OSError: it cannot be read.
+        """
+        self._need_bound("load_params")
+        values = await trio.to_thread.run_sync(mxnet_checkpoint.read_parameters, fname)
+        await self.set_params(*values)
 
     async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
         """Values of the state inputs; [] for modules without states."""

@@ -310,6 +310,8 @@ class BucketingModule(ScopedModule):
             [name for name in self._fixed_names if name in arguments],
             [name for name in self._state_names if name in arguments],
         )
+        # Random numbers must not depend on when a bucket is compiled.
+        module._seed = default._seed
         _check_parameters(key, module, default)
         data, labels = shapes(module)
         grad_req = self._grad_req
@@ -395,16 +397,6 @@ class BucketingModule(ScopedModule):
     async def get_params(self) -> tuple[Parameters, Parameters]:
         """Copies of parameters and auxiliary states; see Module.get_params."""
         return await self._default.get_params()
-
-    async def save_params(self, fname: Path_) -> None:
-        """Write all values in MXNet's `.params` format; see Module.save_params."""
-        await self._default.save_params(fname)
-
-    async def load_params(self, fname: Path_) -> None:
-        """Set all values from a `.params` file; see Module.load_params."""
-        self._need_bound("load_params")
-        await self._default.load_params(fname)
-        self.params_initialized = True
 
     # Checkpoints
 
@@ -637,8 +629,13 @@ class BucketingModule(ScopedModule):
         batch = await self._whole(batch)
         with (await self._route(batch)).in_use() as bucket:
             step = await bucket.module._dispatch_step(batch, part)
-            self._buckets.current = bucket
-            return BucketStep(step, bucket.module)
+            before, self._buckets.current = self._buckets.current, bucket
+
+            def withdrawn() -> None:
+                if self._buckets.current is bucket and before in self._buckets:
+                    self._buckets.current = before
+
+            return BucketStep(step, bucket.module, withdrawn)
 
     async def _dispatch_predict(self, batch: Any) -> Step:
         batch = await self._whole(batch)

@@ -5,7 +5,7 @@ Next: `asyncmod.module.module`.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -148,10 +148,12 @@ class BucketStep:
     Attributes:
         step: The step.
         module: The bucket's module, which knows the names of its outputs.
+        on_withdrawn: Called if the step did not take effect.
     """
 
     step: Step
     module: Module
+    on_withdrawn: Callable[[], None] | None = None
 
     @property
     def compute_seconds(self) -> float:
@@ -171,7 +173,10 @@ class BucketStep:
         return await self.step.outputs()
 
     async def settle(self) -> bool:
-        return await self.step.settle()
+        done = await self.step.settle()
+        if not done and self.on_withdrawn is not None:
+            self.on_withdrawn()
+        return done
 
 
 def describe(

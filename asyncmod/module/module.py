@@ -27,7 +27,12 @@ from asyncmod.errors import (
 )
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
-from asyncmod.module import bind_arguments, gradient_requests, parameters
+from asyncmod.module import (
+    bind_arguments,
+    gradient_requests,
+    optimizer_states,
+    parameters,
+)
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.context_groups import as_placements
@@ -516,26 +521,6 @@ class Module(ScopedModule):
             {name: face(array) for name, array in auxiliaries.items()},
         )
 
-    async def save_params(self, fname: Path_) -> None:
-        """Write all values in MXNet's `.params` format; whole or not at all.
-
-        Raises:
-            OSError: the file cannot be written.
-        """
-        values = await self.get_params()
-        await trio.to_thread.run_sync(mxnet_checkpoint.write_parameters, fname, *values)
-
-    async def load_params(self, fname: Path_) -> None:
-        """Set all values from a `.params` file.
-
-        Raises:
-            InvalidParameterFileError: the file is damaged, or not of this format.
-            OSError: it cannot be read.
-        """
-        self._need_bound("load_params")
-        values = await trio.to_thread.run_sync(mxnet_checkpoint.read_parameters, fname)
-        await self.set_params(*values)
-
     # Checkpoints
 
     @classmethod
@@ -583,20 +568,26 @@ class Module(ScopedModule):
             remove_amp_cast: Leave casts of mixed precision out of the symbol.
         """
         values = await self.get_params()
-        await trio.to_thread.run_sync(
-            mxnet_checkpoint.save_checkpoint,
-            prefix,
-            epoch,
-            self._symbol,
-            *values,
-            remove_amp_cast,
-        )
-        name = f"{fspath(prefix)}-{epoch:04d}.params"
-        self.logger.info('Saved checkpoint to "%s"', name)
+        optimizer_content = None
         if save_optimizer_states:
-            states = f"{fspath(prefix)}-{epoch:04d}.states"
-            await self.save_optimizer_states(states)
-            self.logger.info('Saved optimizer state to "%s"', states)
+            optimization = self._need_optimizer("save_optimizer_states")
+            optimizer_content = await optimization.content(
+                self._bound("save_checkpoint")
+            )
+        name = f"{fspath(prefix)}-{epoch:04d}"
+
+        def write() -> None:
+            mxnet_checkpoint.save_checkpoint(
+                prefix, epoch, self._symbol, *values, remove_amp_cast
+            )
+            if optimizer_content is not None:
+                optimizer_states.write(f"{name}.states", optimizer_content)
+
+        # All files by one call, so that a cancelled one has written all or none.
+        await trio.to_thread.run_sync(write)
+        self.logger.info('Saved checkpoint to "%s"', f"{name}.params")
+        if save_optimizer_states:
+            self.logger.info('Saved optimizer state to "%s"', f"{name}.states")
 
     # Optimizer
 
@@ -631,8 +622,7 @@ class Module(ScopedModule):
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
             executors = self._bound("init_optimizer")
-            old = self._optimization
-            self._optimization = await Optimization.install(
+            new = await Optimization.install(
                 executors,
                 self._symbol,
                 self._param_names,
@@ -640,13 +630,22 @@ class Module(ScopedModule):
                 optimizer,
                 optimizer_params,
             )
+            if self._loaded_states is not None:
+                try:
+                    await new.load(executors, self._loaded_states)
+                except BaseException:
+                    await self._forget(executors, new)
+                    raise
+                self._loaded_states = None
+            old, self._optimization = self._optimization, new
             self.optimizer_initialized = True
             if old is not None:
-                with trio.CancelScope(shield=True):
-                    await executors.first.group.forget(old.updater)
-        if self._loaded_states is not None:
-            await self.load_optimizer_states(self._loaded_states)
-            self._loaded_states = None
+                await self._forget(executors, old)
+
+    async def _forget(self, executors: Executors, optimization: Optimization) -> None:
+        """Free the states of an optimizer that is not used any more."""
+        with trio.CancelScope(shield=True):
+            await executors.first.group.forget(optimization.updater)
 
     def borrow_optimizer(self, shared_module: Module) -> None:
         """Use the optimizer of another module that shares its parameters.
@@ -925,6 +924,15 @@ class Module(ScopedModule):
         pending = bound.group.dispatch_step(
             inputs, updater, observe=recording, part=part
         )
+        executors = self._bound("fit")
+        before = self._forwarded, self._forwarded_in_training, executors.current
+
+        def withdrawn() -> None:
+            if self._forwarded is bound:
+                self._forwarded, self._forwarded_in_training, current = before
+                executors.use(current)
+
+        pending.on_withdrawn = withdrawn
         self._ran(bound, True)
         if recording is not None:
             await recording.complete(pending)

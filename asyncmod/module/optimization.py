@@ -180,21 +180,23 @@ class Optimization:
         """Write counts and states to a file, which appears whole or not at all.
 
         Raises:
-            OptimizerStatesError: the user's own optimizer keeps something else than
-                arrays, numbers, texts, and tuples, lists and dicts of these.
+            OptimizerStatesError: see `content`.
             OSError: the file cannot be written.
         """
+        content = await self.content(executors)
+        await trio.to_thread.run_sync(optimizer_states.write, fname, content)
+
+    async def content(self, executors: Executors) -> optimizer_states.Content:
+        """What a file of counts and states holds now.
+
+        Raises:
+            OptimizerStatesError: the user's own optimizer keeps something else than
+                arrays, numbers, texts, and tuples, lists and dicts of these.
+        """
         states = await self._read(executors)
-        content = optimizer_states.collect(
+        return optimizer_states.collect(
             self.optimizer, states.of_rule, states.of_function
         )
-
-        def write() -> None:
-            beside = Path(f"{fspath(fname)}.partial")
-            beside.write_bytes(optimizer_states.dumps(content))
-            beside.replace(fname)
-
-        await trio.to_thread.run_sync(write)
 
     async def load(self, executors: Executors, fname: str | PathLike[str]) -> None:
         """Set counts and states from such a file; whole or not at all.

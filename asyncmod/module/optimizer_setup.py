@@ -234,6 +234,8 @@ class RuleNumbers:
         counts = self._optimizer._index_update_count
         for index in self._rows:
             counts[index] -= 1
+            if counts[index] == self._optimizer.begin_num_update:
+                del counts[index]
         self._optimizer.num_update = max(
             counts.values(), default=self._optimizer.begin_num_update
         )

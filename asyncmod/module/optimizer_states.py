@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os import PathLike, fspath
+from pathlib import Path
 from typing import Any
 
 import msgpack
@@ -40,6 +42,17 @@ def collect(
     """What there is to save now."""
     name = type(optimizer).__name__.lower()
     return Content(name, optimizer.get_state(), states, own)
+
+
+def write(fname: str | PathLike[str], content: Content) -> None:
+    """Write content to a file, which appears whole or not at all; synchronous.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    beside = Path(f"{fspath(fname)}.partial")
+    beside.write_bytes(dumps(content))
+    beside.replace(fname)
 
 
 def dumps(content: Content) -> bytes:

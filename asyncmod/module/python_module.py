@@ -286,9 +286,11 @@ class PythonLossModule(PythonModule):
         labels: Array | None = None
         if training:
             labels = _only("label", self._label_names[0], data_batch.label)
-        large = scores.nbytes > LARGE
-        self._scores = await _run(large, scores.copy)
-        self._labels = None if labels is None else await _run(large, labels.copy)
+
+        def copy() -> tuple[Array, Array | None]:
+            return scores.copy(), None if labels is None else labels.copy()
+
+        self._scores, self._labels = await _run(scores.nbytes > LARGE, copy)
         self._scores_grad = None
 
     async def backward(self, out_grads: Any = None) -> None:

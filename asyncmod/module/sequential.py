@@ -28,7 +28,7 @@ from asyncmod.module.base import BaseModule, Parameters
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
-from asyncmod.module.python_module import PythonModule
+from asyncmod.module.python_module import PythonLossModule, PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import CompletedStep, Step
@@ -58,9 +58,9 @@ class SequentialModule(ScopedModule):
     hold parameters, on different devices; their names must differ.
 
     Every call runs the children one after another, and calls run one after another, in
-    the order in which they were made. A cancelled `update` or `step` has
-    updated all children or none; if the update of one child fails, those before it
-    have been updated.
+    the order in which they were made. A cancelled call has done nothing, or all it had
+    to do; only code of the user's, in Python modules, is cut short. If the update of
+    one child fails, those before it have been updated.
 
     Args:
         logger: A `logging.Logger` or a structlog logger.
@@ -73,7 +73,11 @@ class SequentialModule(ScopedModule):
         super().__init__(logger)
         self._children: list[Child] = []
         self._label_shapes: list[DataDesc] = []
+        # Taking it is where a call can be cancelled; then it runs to its end, but for
+        # the user's own code.
         self._running = trio.Lock()
+        # What an error, or cancelled code of the user's, has cut short, if anything.
+        self._torn: str | None = None
 
     def add(self, module: BaseModule, **meta: Any) -> Self:
         """Append a module; the sequence must be bound and initialized after it.
@@ -223,6 +227,7 @@ class SequentialModule(ScopedModule):
             self._label_shapes = list(labels) if self._takers() else []
             self.for_training = for_training
             self.inputs_need_grad = inputs_need_grad
+            self._torn = None
             self.binded = True
 
     def _check_requests(self, grad_req: Any) -> None:
@@ -350,7 +355,6 @@ class SequentialModule(ScopedModule):
                 else None
                 for child in self._children
             ]
-            await trio.lowlevel.checkpoint()
             with trio.CancelScope(shield=True):
                 try:
                     yield
@@ -409,11 +413,12 @@ class SequentialModule(ScopedModule):
             if self.optimizer_initialized and not force_init:
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
-            for child in self._children:
-                await child.module.init_optimizer(
-                    kvstore, optimizer, optimizer_params, True
-                )
-            self.optimizer_initialized = True
+            with trio.CancelScope(shield=True):
+                for child in self._children:
+                    await child.module.init_optimizer(
+                        kvstore, optimizer, optimizer_params, True
+                    )
+                self.optimizer_initialized = True
 
     # Computation
 
@@ -427,42 +432,51 @@ class SequentialModule(ScopedModule):
     async def _forward(self, data_batch: Any, training: bool) -> None:
         batch = data_batch = await self._whole(data_batch)
         for position, child in enumerate(self._children):
-            if position > 0:
-                outputs = await self._children[position - 1].module.get_outputs()
-                batch = _next_batch(outputs, data_batch)
-            await child.module.forward(_for(child, batch), training)
+            with trio.CancelScope(shield=not _is_users(child.module, "forward")):
+                if position > 0:
+                    outputs = await self._children[position - 1].module.get_outputs()
+                    batch = _next_batch(outputs, data_batch)
+                await child.module.forward(_for(child, batch), training)
+                self._torn = "forward"
+        self._torn = None
 
     async def backward(self, out_grads: Any = None) -> None:
         """Compute gradients, from the last module to the first; see Module.backward.
 
-        Cancelled in its middle, the running statistics of BatchNorm have changed in the
-        modules whose backward has run, and `update` must not follow.
+        If a module fails, or the user's own code is cancelled, after others have run,
+        the running statistics of BatchNorm have changed in those, and `update` is
+        refused until there is another forward and backward.
+
+        Raises:
+            ModuleStateError: the last forward or backward was cut short; or see
+                Module.backward.
         """
         self._need_params("backward")
         async with self._running:
-            await self._backward(out_grads, shield=False)
+            self._check_whole("backward")
+            await self._backward(out_grads)
 
-    async def _backward(self, out_grads: Any, shield: bool) -> None:
+    async def _backward(self, out_grads: Any) -> None:
         for position in reversed(range(len(self._children))):
             module = self._children[position].module
-            # The user's own code can always be cancelled.
-            shielded = shield and not isinstance(module, PythonModule)
-            with trio.CancelScope(shield=shielded):
+            with trio.CancelScope(shield=not _is_users(module, "backward")):
                 await module.backward(out_grads)
                 if position > 0:
                     out_grads = await module.get_input_grads()
+                self._torn = "backward"
+        self._torn = None
 
     async def update(self) -> None:
         """Update the parameters of all modules; a cancelled call updates all or none.
 
         Raises:
-            ModuleStateError: there is no optimizer.
+            ModuleStateError: there is no optimizer, or the last forward or backward was
+                cut short.
         """
         self._need_optimizer("update")
         await self._update(None)
 
     async def _update_children(self, part: Part | None) -> None:
-        await trio.lowlevel.checkpoint()
         with trio.CancelScope(shield=True):
             for child in self._children:
                 await child.module._update(part)
@@ -479,15 +493,16 @@ class SequentialModule(ScopedModule):
 
     async def _step(self, data_batch: Any, part: Part | None = None) -> None:
         await self._forward(data_batch, True)
-        await self._backward(None, shield=True)
+        await self._backward(None)
         await self._update_children(part)
 
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
         self._need_bound("zero_grad")
         async with self._running:
-            for child in self._children:
-                await child.module.zero_grad()
+            with trio.CancelScope(shield=True):
+                for child in self._children:
+                    await child.module.zero_grad()
 
     # Results
 
@@ -540,8 +555,9 @@ class SequentialModule(ScopedModule):
         """Gradient of each parameter of all modules; see Module.get_grads."""
         self._need_bound("get_grads")
         gradients: Parameters = {}
-        for child in self._children:
-            gradients.update(await child.module.get_grads())
+        async with self._running:
+            for child in self._children:
+                gradients.update(await child.module.get_grads())
         return gradients
 
     async def update_metric(
@@ -549,8 +565,10 @@ class SequentialModule(ScopedModule):
     ) -> None:
         """Update a metric with the outputs of each module that takes labels."""
         self._need_params("update_metric")
-        for child in self._takers():
-            await child.module.update_metric(eval_metric, labels, pre_sliced)
+        async with self._running:
+            with trio.CancelScope(shield=True):
+                for child in self._takers():
+                    await child.module.update_metric(eval_metric, labels, pre_sliced)
 
     def install_monitor(self, mon: Any) -> None:
         """Install a monitor on all modules."""
@@ -567,6 +585,7 @@ class SequentialModule(ScopedModule):
     async def _update(self, part: Part | None) -> None:
         self._need_optimizer("update")
         async with self._running:
+            self._check_whole("update")
             await self._update_children(part)
 
     async def _whole(self, batch: Any) -> Any:
@@ -619,6 +638,13 @@ class SequentialModule(ScopedModule):
     def _takers(self) -> list[Child]:
         return [child for child in self._children if child.take_labels]
 
+    def _check_whole(self, call: str) -> None:
+        if self._torn is not None:
+            raise ModuleStateError(
+                f"`{call}` needs all modules to be at the same batch, and the last "
+                f"{self._torn} was cut short: `await mod.forward(batch)` again"
+            )
+
     def _need_optimizer(self, call: str) -> None:
         self._need_params(call)
         if not self.optimizer_initialized:
@@ -645,6 +671,15 @@ class ChainStep(CompletedStep):
             return list(outputs[max(outputs)])
 
         return cls(last, by_position=outputs)
+
+
+def _is_users(module: BaseModule, member: str) -> bool:
+    """Whether a member runs the user's own code, which can always be cancelled."""
+    if not isinstance(module, PythonModule):
+        return False
+    if member == "forward":
+        return type(module).forward is not PythonLossModule.forward
+    return True
 
 
 def _outputs_of(module: BaseModule) -> list[DataDesc]:

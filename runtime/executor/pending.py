@@ -19,6 +19,7 @@ class Pending:
     Attributes:
         compute_seconds: Slowest device's forward and backward; 0 until finished.
         reduce_seconds: Slowest device's sum of gradients and update.
+        on_withdrawn: Called by `settle` if the work never began.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pending:
         """
         self.compute_seconds = 0.0
         self.reduce_seconds = 0.0
+        self.on_withdrawn: Callable[[], None] | None = None
         self._breathe = breathe
         self._command = command
         self._copied = copied
@@ -104,6 +106,8 @@ class Pending:
         if command is None:
             return self._error is None
         if command.withdraw():
+            if self.on_withdrawn is not None:
+                self.on_withdrawn()
             return False
         with trio.CancelScope(shield=True):
             await command.wait()

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
 
 import asyncmod as mx
 from asyncmod.errors import (
@@ -137,3 +138,42 @@ async def test_arguments_that_cannot_be() -> None:
             await executor.backward([data, data])
     with pytest.raises(ClosedError):
         await executor.forward()
+
+
+async def test_values_are_copies() -> None:
+    """What the caller does with its arrays afterwards changes nothing."""
+    first, second = np.ones(3, np.float32), np.full(3, 2, np.float32)
+    net = mx.sym.Variable("left") + mx.sym.Variable("right")
+    async with mx.bind(net, {"left": first, "right": first}) as executor:
+        first[:] = 100
+        [output] = await executor.forward()
+        np.testing.assert_array_equal(output, [2, 2, 2])
+        await executor.forward(left=second)
+        second[:] = 100
+        [output] = await executor.forward()
+        np.testing.assert_array_equal(output, [3, 3, 3])
+
+
+async def test_a_refused_forward_keeps_no_value() -> None:
+    ones = np.ones(3, np.float32)
+    net = mx.sym.Variable("left") + mx.sym.Variable("right")
+    async with mx.bind(net, {"left": ones, "right": ones}) as executor:
+        with pytest.raises(mx.errors.InputError):
+            await executor.forward(left=ones * 5, right=np.ones(4, np.float32))
+        [output] = await executor.forward()
+        np.testing.assert_array_equal(output, [2, 2, 2])
+
+
+async def test_each_of_two_tasks_gets_its_own_outputs() -> None:
+    data = mx.sym.Variable("data")
+    context = mx.reference(0)
+    async with mx.bind(data * 2, {"data": np.zeros(3)}, context=context) as executor:
+
+        async def ask(task: int) -> None:
+            for _ in range(20):
+                [output] = await executor.forward(data=np.full(3, task))
+                np.testing.assert_array_equal(output, [2 * task] * 3)
+
+        async with trio.open_nursery() as nursery:
+            for task in range(3):
+                nursery.start_soon(ask, task)
