@@ -350,6 +350,7 @@ class StagedReplica:
     ) -> BaseException | None:
         """One pass back through the stages that have run forward."""
         wiring = self._wiring
+        self._memory.gradients_zero[self.index] = False
         if not self.is_idle:
             for name, channel in wiring.heads.items():
                 if name not in heads:

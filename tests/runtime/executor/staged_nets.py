@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+import tests.runtime.executor.fragile  # noqa: F401  (fills the table of operators)
 from runtime.context import DeviceId
 from runtime.executor.group import ExecutorGroup, GroupSpec, InputSpec
 from runtime.graph.ir import Entry, Graph, Node
@@ -88,6 +89,18 @@ def shared_weight() -> Graph:
     z = layer("a_top", apply("elemwise_add", "a_sum", x, layer("b_fc2", y)))
     top = apply("SoftmaxOutput", "b_softmax", z, variable("softmax_label"))
     return in_groups(Graph((top,)), {"a_": "a", "b_": "b"})
+
+
+def fragile_chain() -> Graph:
+    """`chain` with a fragile operator in each group, and a parallel branch in a."""
+    data = variable("data")
+    x = dense("a_fc", data, 5)
+    x = apply("_test_fragile", "a_fragile", x)
+    y = dense("b_fc", x, 3)
+    y = apply("_test_fragile", "b_fragile", y)
+    y = apply("elemwise_add", "a2_sum", y, dense("a2_fc", data, 3))
+    top = apply("SoftmaxOutput", "b2_softmax", y, variable("softmax_label"))
+    return in_groups(Graph((top,)), {"a": "a", "b": "b"})
 
 
 def two_outputs() -> Graph:
