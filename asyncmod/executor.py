@@ -24,6 +24,7 @@ from asyncmod.errors import (
     NameMismatchError,
 )
 from asyncmod.module.batches import Array, as_array
+from asyncmod.module.context_groups import as_placements
 from asyncmod.module.gradient_requests import REQUESTS
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.monitoring import Monitoring
@@ -43,6 +44,7 @@ async def bind(
     aux: Mapping[str, Any] | Sequence[Any] | None = None,
     grad_req: str | Mapping[str, str] = "write",
     context: Context | None = None,
+    group2ctx: Mapping[str, Context] | None = None,
 ) -> AsyncIterator[Executor]:
     """Compile a symbol for given arguments: `async with mx.bind(...) as executor`.
 
@@ -54,9 +56,11 @@ async def bind(
         grad_req: "write", "add" or "null" for all arguments, or a dict by name, in
             which what is missing is "null".
         context: Where to run; `mx.cpu(0)` unless given.
+        group2ctx: Where nodes with an attribute `ctx_group` run, by group.
 
     Raises:
         NameMismatchError: an argument is missing, or there is one too many.
+        ArgumentTypeError: `group2ctx` is no dict of group to context.
         ArgumentError: an unknown request, or an auxiliary state of another shape.
         ShapeError: the graph contradicts the shapes.
         ScopeError: outside Trio.
@@ -76,6 +80,7 @@ async def bind(
         for_training=True,
         seed=random.draw_seed(),
         output_axes=(-1,) * len(symbol.list_outputs()),
+        placements=as_placements(group2ctx, 1, "group2ctx"),
     )
     async with AsyncExitStack() as stack:
         runtime = current_runtime()

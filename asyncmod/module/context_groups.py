@@ -11,13 +11,16 @@ from asyncmod.errors import ArgumentError, ArgumentTypeError
 Placements = tuple[Mapping[str, Context], ...]
 
 
-def as_placements(group2ctxs: Any, count: int) -> Placements:
+def as_placements(
+    group2ctxs: Any, count: int, argument: str = "group2ctxs"
+) -> Placements:
     """The context of each group, per context that shares the batch.
 
     Args:
         group2ctxs: A dict of group to context or list of contexts, or one dict of group
             to context per context; None for no groups.
         count: How many contexts share the batch.
+        argument: What the caller calls it, for error messages.
 
     Returns:
         One dict per context; () if there are no groups at all.
@@ -30,7 +33,7 @@ def as_placements(group2ctxs: Any, count: int) -> Placements:
         return ()
     if isinstance(group2ctxs, Mapping):
         columns = {
-            group: _per_context(group, contexts, count)
+            group: _per_context(argument, group, contexts, count)
             for group, contexts in group2ctxs.items()
         }
         placements = [
@@ -40,39 +43,41 @@ def as_placements(group2ctxs: Any, count: int) -> Placements:
     elif isinstance(group2ctxs, list | tuple):
         if len(group2ctxs) != count:
             raise ArgumentError(
-                f"`group2ctxs` has {len(group2ctxs)} entries for {count} contexts: "
+                f"`{argument}` has {len(group2ctxs)} entries for {count} contexts: "
                 "give one dict of group to context for each"
             )
-        placements = [_one_context(groups) for groups in group2ctxs]
+        placements = [_one_context(argument, groups) for groups in group2ctxs]
     else:
         raise ArgumentTypeError(
-            "`group2ctxs` must be a dict of group to context (or to a list of "
+            f"`{argument}` must be a dict of group to context (or to a list of "
             f"contexts), or a list of such dicts, not {group2ctxs!r}"
         )
     return tuple(placements) if any(placements) else ()
 
 
-def _one_context(groups: Any) -> dict[str, Context]:
+def _one_context(argument: str, groups: Any) -> dict[str, Context]:
     if groups is None:
         return {}
     if not isinstance(groups, Mapping):
         raise ArgumentTypeError(
-            f"`group2ctxs` holds {groups!r}; a list must hold dicts of group to context"
+            f"`{argument}` holds {groups!r}; a list must hold dicts of group to context"
         )
-    return {group: _per_context(group, c, 1)[0] for group, c in groups.items()}
+    return {
+        group: _per_context(argument, group, c, 1)[0] for group, c in groups.items()
+    }
 
 
-def _per_context(group: str, contexts: Any, count: int) -> list[Context]:
+def _per_context(argument: str, group: str, contexts: Any, count: int) -> list[Context]:
     listed = list(contexts) if isinstance(contexts, list | tuple) else [contexts]
     for context in listed:
         if not isinstance(context, Context):
             raise ArgumentTypeError(
-                f"`group2ctxs` gives {context!r} for the group {group!r}; it must be a "
+                f"`{argument}` gives {context!r} for the group {group!r}; it must be a "
                 "context such as mx.cpu(1)"
             )
     if len(listed) not in (1, count):
         raise ArgumentError(
-            f"`group2ctxs` has {len(listed)} contexts for the group {group!r}; give "
+            f"`{argument}` has {len(listed)} contexts for the group {group!r}; give "
             f"one, or one for each of the {count} in `context`"
         )
     return listed * count if len(listed) == 1 else listed

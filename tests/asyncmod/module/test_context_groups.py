@@ -18,12 +18,15 @@ from asyncmod.io import DataBatch, NDArrayIter
 from tests.asyncmod.module.nets import (
     CLASSES,
     FEATURES,
+    aux_values,
     batch,
     ready,
     rows,
     same,
     values,
 )
+from tests.asyncmod.module.test_cancellation import Trained, Watched
+from tests.harness.cancellation import PLACES, GatePlace, cancel_at_every_step
 
 ONE = {"dev1": mx.cpu(1), "dev2": mx.cpu(2)}
 FORMS: list[tuple[int, Any]] = [
@@ -294,6 +297,101 @@ async def test_no_groups_are_no_groups(groups: Any) -> None:
         await ready(module, learning_rate=0.1)
         await module.step(batch())
         assert len(module._bound("test").first.group._replicas) == 1
+
+
+@pytest.mark.parametrize("batches", [2, 3])
+async def test_batches_accumulate(batches: int) -> None:
+    results = []
+    where = {"dev1": mx.reference(0), "dev2": mx.reference(1)}
+    for group2ctxs in (where, None):
+        mx.random.seed(5)
+        net = mlp_in_groups(dropout=0.0)
+        module = mx.Module(net, context=mx.reference(0), group2ctxs=group2ctxs)
+        async with module:
+            await ready(module, learning_rate=0.5)
+            await module.fit(source(), num_epoch=2, accumulate=batches)
+            results.append(await module.get_params())
+    assert_close(*results)
+
+
+async def test_monitors_show_what_one_device_would() -> None:
+    results = []
+    where = {"dev1": mx.cpu(1), "dev2": mx.cpu(2)}
+    for group2ctxs in (where, None):
+        mx.random.seed(5)
+        async with mx.Module(mlp_in_groups(), group2ctxs=group2ctxs) as module:
+            await ready(module, learning_rate=0.5)
+            monitor = mx.mon.Monitor(1, lambda x: float(np.abs(x).mean()))
+            module.install_monitor(monitor)
+            monitor.tic()
+            await module.step(batch())
+            results.append([row[1:] for row in monitor.toc()])
+    assert [name for name, _ in results[0]] == [name for name, _ in results[1]]
+    assert len(results[0]) > 10
+
+
+@pytest.mark.parametrize("kind", [mx.cpu, mx.reference])
+async def test_bound_symbols_have_groups_too(kind: Any) -> None:
+    net = mlp_in_groups(dropout=0.0)
+    data, label = rows(8)
+    arguments = values(net) | {"data": data, "softmax_label": label}
+    results = []
+    for group2ctx in ({"dev1": kind(1), "dev2": kind(2)}, None):
+        async with mx.bind(
+            net,
+            arguments,
+            aux=aux_values(net),
+            grad_req={"data": "add", "fc1_weight": "write", "fc2_bias": "add"},
+            context=kind(0),
+            group2ctx=group2ctx,
+        ) as executor:
+            outputs = await executor.forward(is_train=True)
+            await executor.backward()
+            await executor.forward(is_train=True, data=data * 2)
+            gradients = await executor.backward()
+            results.append([outputs, gradients, await executor.aux()])
+    assert_close(*results)
+    with pytest.raises(ArgumentTypeError, match="`group2ctx`"):
+        async with mx.bind(net, arguments, group2ctx=kind(1)):
+            pass
+
+
+class Grouped(Trained):
+    """A module in groups that always sees the same batch."""
+
+    def __init__(self, where: list[Any]) -> None:
+        self.module = Watched(
+            mlp_in_groups(dropout=0.0),
+            context=where[0],
+            group2ctxs={"dev1": where[1], "dev2": where[2]},
+        )
+        self.batch = batch()
+        self.expected: list[Any] = []
+
+
+HOST = [mx.reference(i) for i in range(3)]
+APART = [mx.reference(0), mx.Context("simulated", 1), mx.reference(1)]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("where", [HOST, APART], ids=["host", "apart"])
+@pytest.mark.parametrize(
+    "call", [Trained.step, Trained.fit, Trained.fit_in_order], ids=lambda c: c.__name__
+)
+async def test_cancelled_training_stands_at_a_step_boundary(
+    call: Any, where: list[Any], place: GatePlace
+) -> None:
+    async with mx.open_runtime() as runtime:
+        grouped = Grouped(where)
+        await grouped.prepare(80)
+        steps = await cancel_at_every_step(
+            lambda: call(grouped), grouped.check, runtime=runtime, place=place
+        )
+        assert steps >= 1
+        before = grouped.count
+        await grouped.step()
+        assert grouped.count == before + 1
+        await grouped.check(True)
 
 
 async def test_groups_that_the_symbol_does_not_have_are_ignored() -> None:

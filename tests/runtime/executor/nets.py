@@ -189,13 +189,17 @@ def held(group: ExecutorGroup) -> Iterator[None]:
 
 
 class Sgd:
-    """Numbers of SGD with momentum that change with every step."""
+    """Numbers of SGD with momentum that change with every step.
 
-    def __init__(self, spec: GroupSpec, lr: float = 0.1) -> None:
+    Each parameter's rate is greater by `spread` than that of the one before.
+    """
+
+    def __init__(self, spec: GroupSpec, lr: float = 0.1, spread: float = 0.0) -> None:
         inputs = {i.name for i in spec.inputs}
         names = [n.name for n in spec.graph.arguments if n.name not in inputs]
         self.count = 0
         self.lr = lr
+        self.spread = spread
         self.names = tuple(names)
         self.updater = Updater(
             "sgd", self.names, ("momentum",), hyper=self.hyper, revert=self.revert
@@ -204,7 +208,9 @@ class Sgd:
     def hyper(self) -> NDArray[np.float64]:
         self.count += 1
         row = [self.lr / self.count, 0.01, 1.0, -1.0, 0.9]
-        return np.tile(row, (len(self.names), 1))
+        numbers = np.tile(row, (len(self.names), 1))
+        numbers[:, 0] += self.spread * np.arange(len(self.names))
+        return numbers
 
     def revert(self) -> None:
         self.count -= 1

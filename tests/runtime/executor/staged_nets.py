@@ -35,7 +35,7 @@ def chain() -> Graph:
     """Two groups, one after the other."""
     x = dense("a_fc", variable("data"), 5)
     x = apply("Activation", "a_tanh", x, act_type="tanh")
-    x = apply("Dropout", "a_drop", x, p=0.4)
+    x = apply("Dropout", "b_drop", x, p=0.4)
     x = dense("b_fc", x, 3)
     x = apply("SoftmaxOutput", "b_softmax", x, variable("softmax_label"))
     return in_groups(Graph((x,)), {"a_": "a", "b_": "b"})
@@ -143,7 +143,7 @@ def spec_of(
 
 async def trained(group: ExecutorGroup, steps: int = 3) -> Arrays:
     """Everything that can be read after some steps."""
-    sgd = Sgd(group.spec)
+    sgd = Sgd(group.spec, spread=0.01)
     for k in range(steps):
         await group.step(inputs_of(group.spec, k), sgd.updater)
     values = await snapshot(group)

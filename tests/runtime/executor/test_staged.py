@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import trio
+import trio.testing
 
 from runtime.actors import open_runtime
 from runtime.context import DeviceId
@@ -127,7 +129,7 @@ async def test_steps_in_flight_are_steps(place: str) -> None:
     async with open_group(spec) as group:
         wanted = await trained(group, 4)
     async with open_group(spec) as group:
-        sgd = Sgd(spec)
+        sgd = Sgd(spec, spread=0.01)
         await group.prepare(sgd.updater)
         under_way = []
         for k in range(4):
@@ -176,8 +178,10 @@ async def test_backward_twice_and_backward_without_forward(place: str) -> None:
             await group.backward()
         await group.forward(inputs_of(spec), True)
         await group.backward()
-        first = await group.gradients()
-        await group.predict(inputs_of(spec, 5))  # disturbs nothing
+        first, outputs = await group.gradients(), await group.outputs()
+        [other] = await group.predict(inputs_of(spec, 5))  # disturbs nothing
+        assert not np.array_equal(other, outputs[0])
+        assert np.array_equal((await group.outputs())[0], outputs[0])
         await group.backward()
         assert same(first, await group.gradients())
         await group.forward(inputs_of(spec), False)
@@ -248,6 +252,41 @@ async def test_gradients_are_whole_before_they_are_read(
     assert_close(*results)
 
 
+async def test_no_member_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Members use memory of each other's: a call ends for all before another begins."""
+    spec = at("host", chain())
+    gate, reached = threading.Event(), trio.Event()
+    began: list[str] = []
+    zero = StagedReplica.zero_gradients
+
+    def zero_late(replica: StagedReplica) -> None:
+        if not replica.is_idle:
+            assert gate.wait(10)
+        zero(replica)
+
+    monkeypatch.setattr(StagedReplica, "zero_gradients", zero_late)
+    token = trio.lowlevel.current_trio_token()
+
+    def watch(event: str, thread: str, command: Any) -> None:
+        if command.label == "forward" and event == "reached":
+            token.run_sync_soon(reached.set)
+        if command.label == "forward" and event == "began":
+            began.append(thread)
+
+    async with open_runtime() as runtime, open_group(spec) as group:
+        runtime.observe(watch)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(group.zero_gradients)
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(group.forward, inputs_of(spec), True)
+            await reached.wait()
+            await trio.testing.wait_all_tasks_blocked(0.01)
+            before = list(began)
+            gate.set()
+        assert before == []
+        assert len(began) == 3
+
+
 # Failures -----------------------------------------------------------------------------
 
 
@@ -279,6 +318,19 @@ async def test_if_one_stage_fails_nothing_has_changed(
             await group.step(inputs_of(spec, k), sgd.updater)
         # A failed step counts as a training forward, and nothing here is random.
         assert same(after, await snapshot(group))
+
+
+@pytest.mark.parametrize("place", ["host", "crossed", "simulated"])
+async def test_only_who_failed_complains(place: str) -> None:
+    spec = at(place, fragile_chain())
+    failing = str(PLACES[place][1][0]["a"])
+    async with open_group(spec) as group:
+        with (
+            hooked(failing_on(failing, "forward")),
+            pytest.raises(ArithmeticError) as caught,
+        ):
+            await group.step(inputs_of(spec), Sgd(spec).updater)
+        assert not any("Gradient" in note for note in caught.value.__notes__)
 
 
 @pytest.mark.parametrize("place", ["host", "crossed", "simulated"])

@@ -40,7 +40,7 @@ def test_without_places_everything_is_at_the_default() -> None:
 
 
 def test_a_group_without_a_place_is_refused() -> None:
-    with pytest.raises(GraphError, match="`b_fc_weight` is in the context group `b`"):
+    with pytest.raises(GraphError, match="`b_drop` is in the context group `b`"):
         place_nodes(chain(), {"a": "A"}, "main")
 
 
@@ -106,5 +106,5 @@ def test_a_stage_knows_its_shapes_from_the_whole() -> None:
     whole = infer(graph, {"data": (6, 4)}, {})
     last = stages[-1].infer(whole)
     shapes = {entry.name: shape for entry, shape in last.shapes.items()}
-    assert shapes["@a_drop.0"] == (6, 5)
+    assert shapes["@a_tanh.0"] == (6, 5)
     assert shapes["softmax_label"] == (6,)
