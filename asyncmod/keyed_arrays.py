@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from asyncmod.errors import ArgumentError
+from runtime.row_sparse import RowSparseNDArray
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Key = int | str
-Pairs = list[tuple[Key, list[Array]]]
+Pairs = list[tuple[Key, list[Any]]]
+"""Keys with NumPy or row-sparse arrays."""
 
 
 def pair_up(key: Key | Sequence[Key], value: Any, argument: str) -> Pairs:
@@ -19,8 +21,9 @@ def pair_up(key: Key | Sequence[Key], value: Any, argument: str) -> Pairs:
 
     Args:
         key: A key, or a list of keys.
-        value: An array or a list of arrays; with a list of keys, one of these each.
-        argument: What the caller calls `value`; "out" must be NumPy arrays.
+        value: An array, which may be row-sparse, or a list of arrays; with a list of
+            keys, one of these each.
+        argument: What the caller calls `value`; "out" must be arrays to write to.
 
     Raises:
         ArgumentError: something else, or not as many values as keys.
@@ -67,19 +70,24 @@ def _key(key: Any) -> Key:
     return key
 
 
-def _arrays(key: Key, value: Any, argument: str) -> list[Array]:
+def _arrays(key: Key, value: Any, argument: str) -> list[Any]:
     arrays = list(value) if isinstance(value, list | tuple) else [value]
     if not arrays:
         raise ArgumentError(f"`{argument}` of key {key!r} must not be empty")
     if argument == "out":
         for array in arrays:
+            if isinstance(array, RowSparseNDArray):
+                continue
             if not isinstance(array, np.ndarray) or not array.flags.writeable:
                 raise ArgumentError(
                     f"`out` of key {key!r} must be NumPy arrays that can be written "
                     f"to, not {type(array).__name__}"
                 )
         return arrays
-    return [_dense(key, array, argument) for array in arrays]
+    return [
+        array if isinstance(array, RowSparseNDArray) else _dense(key, array, argument)
+        for array in arrays
+    ]
 
 
 def _dense(key: Key, value: Any, argument: str) -> Array:

@@ -26,6 +26,7 @@ from asyncmod.module.optimizer_setup import check_kvstore
 from asyncmod.nd.array import as_given
 from asyncmod.optimizer import Optimizer, OptimizerStatesError, Updater, get_updater
 from asyncmod.trio_task import check_trio
+from runtime.row_sparse import RowSparseNDArray
 
 Keys = Key | Sequence[Key]
 Values = Any  # an array, a list of arrays, or with several keys a list of those
@@ -136,13 +137,13 @@ class KVStore:
             key: A key, or a list of keys.
             out: An array or a list of arrays; with several keys one of these each.
             priority: Accepted for MXNet's sake.
-            ignore_sparse: Likewise; all values are dense.
+            ignore_sparse: Pass over row-sparse `out` arrays, as MXNet does.
 
         Raises:
             ArgumentError: an unknown key, or an array that its value does not fit.
         """
         outs = self._checked(key, out, "out")
-        await self._serve(lambda: self._pull(outs), outs)
+        await self._serve(lambda: self._pull(outs, ignore_sparse), outs)
 
     async def pushpull(
         self, key: Keys, value: Values, out: Values = None, priority: int = 0
@@ -171,7 +172,8 @@ class KVStore:
 
         Args:
             key: A key, or a list of keys.
-            out: Arrays of the values' shapes, as for `pull`.
+            out: Arrays of the values' shapes, as for `pull`; a row-sparse one then has
+                these rows, and the cost follows them.
             priority: Accepted for MXNet's sake.
             row_ids: Row numbers, in any order: one array of integers for all of `out`,
                 or a list with one for each.
@@ -192,6 +194,11 @@ class KVStore:
 
         def copy() -> None:
             for (name, array), numbers in zip(flat, rows, strict=True):
+                if isinstance(array, RowSparseNDArray):
+                    array.indices = np.unique(numbers)
+                    pulled = self._stored[name][array.indices]
+                    array.values = pulled.astype(array.dtype, copy=False)
+                    continue
                 array[...] = 0
                 array[numbers] = self._stored[name][numbers]
 
@@ -287,17 +294,28 @@ class KVStore:
     def _push(self, pairs: Pairs) -> None:
         for name, arrays in pairs:
             stored = self._stored[name]
-            total = arrays[0].astype(stored.dtype)
-            for array in arrays[1:]:
-                total += array.astype(stored.dtype, copy=False)
+            total = _sum(arrays, stored.dtype)
+            if (
+                isinstance(total, RowSparseNDArray)
+                and isinstance(self._updater, Updater)
+                and self._updater.optimizer.rule is not None
+            ):
+                # Changes the rows that were pushed, when all of it has succeeded.
+                self._updater(name, total, stored)
+                continue
             if self._updater is not None:
                 pushed, total = total, stored.copy()
                 self._updater(name, as_given(pushed), as_given(total))
-            self._stored[name] = total
+            self._stored[name] = np.asarray(total)
 
-    def _pull(self, outs: Pairs) -> None:
+    def _pull(self, outs: Pairs, ignore_sparse: bool = False) -> None:
         for name, arrays in outs:
             for array in arrays:
+                if isinstance(array, RowSparseNDArray):
+                    if not ignore_sparse:
+                        whole = RowSparseNDArray.whole(self._stored[name].copy())
+                        array.indices, array.values = whole.indices, whole.values
+                    continue
                 np.copyto(array, self._stored[name], casting="same_kind")
 
     async def _serve(
@@ -346,11 +364,22 @@ class KVStore:
         return self._updater
 
 
+def _sum(arrays: Sequence[Any], dtype: np.dtype[Any]) -> Any:
+    """The sum from the first to the last; row-sparse if all of them are."""
+    if all(isinstance(array, RowSparseNDArray) for array in arrays):
+        first, *others = (array.astype(dtype) for array in arrays)
+        return sum(others, first)
+    total = np.array(arrays[0], dtype)
+    for array in arrays[1:]:
+        total += np.asarray(array).astype(dtype, copy=False)
+    return total
+
+
 def _within(numbers: Array, count: int) -> bool:
     return not numbers.size or bool(numbers.min() >= 0 and numbers.max() < count)
 
 
-def _check_fit(key: Key, array: Array, stored: Array, argument: str) -> None:
+def _check_fit(key: Key, array: Any, stored: Array, argument: str) -> None:
     if array.shape != stored.shape:
         raise ArgumentError(
             f"`{argument}` of key {key!r} must have the shape of its value, "

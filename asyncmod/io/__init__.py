@@ -8,12 +8,13 @@ from asyncmod.io.bucket_sentence_iter import BucketSentenceIter, encode_sentence
 from asyncmod.io.csv_iter import CSVIter
 from asyncmod.io.file_arguments import FileArgumentError
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
-from asyncmod.io.libsvm_iter import LibSVMIter, MissingScipyError
+from asyncmod.io.libsvm_iter import LibSVMIter
 from asyncmod.io.mnist_iter import MNISTIter
 from asyncmod.io.ndarray_iter import DataError, NDArrayIter
 from asyncmod.io.prefetch import PrefetchingIter
 from asyncmod.io.resize_iter import ResizeIter
 from asyncmod.io.table_reader import DataFileError
+from asyncmod.scipy_sparse import MissingScipyError
 
 __all__ = [
     "BackgroundTasks",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,13 +27,9 @@ from asyncmod.io.file_arguments import (
 from asyncmod.io.iterator import DataIter, State
 from asyncmod.io.table_reader import DataFileError, Table, TableReader, rows_of
 from asyncmod.io.text_parts import Line, TextParts, shortened
-from runtime.errors import AsyncmodError
+from asyncmod.scipy_sparse import need_scipy, scipy_sparse
 
 Array = np.ndarray[Any, np.dtype[Any]]
-
-
-class MissingScipyError(AsyncmodError, ImportError):
-    """SciPy, whose matrices stand for sparse data, is not installed."""
 
 
 class LibSVMIter(DataIter):
@@ -85,7 +80,7 @@ class LibSVMIter(DataIter):
         ctx: Any = "gpu",
     ) -> None:
         super().__init__(as_integer("batch_size", batch_size, 1))
-        _need_scipy()
+        need_scipy("LibSVMIter hands out")
         if not as_flag("round_batch", round_batch):
             raise FileArgumentError(
                 "LibSVMIter needs round_batch=True: a sparse batch cannot be left "
@@ -185,11 +180,10 @@ class _SparseRows:
 
     def matrix(self) -> Any:
         """The rows as a `scipy.sparse.csr_matrix`."""
-        from scipy.sparse import csr_matrix
-
         starts = np.concatenate([[0], np.cumsum(self.lengths)])
         shape = (len(self.lengths), self.width)
-        return csr_matrix((self.values, self.columns, starts), shape)
+        matrix = scipy_sparse("LibSVMIter hands out").csr_matrix
+        return matrix((self.values, self.columns, starts), shape)
 
 
 class _SparseFile:
@@ -296,11 +290,3 @@ def _columns(name: str, shape: Any) -> int:
     if len(sizes) != 1:
         raise FileArgumentError(f"`{name}` must be (columns,), not {sizes}")
     return sizes[0]
-
-
-def _need_scipy() -> None:
-    if importlib.util.find_spec("scipy") is None:
-        raise MissingScipyError(
-            "LibSVMIter hands out scipy.sparse matrices, and SciPy is not installed: "
-            "pip install 'asyncmod[sparse]'"
-        )

@@ -24,6 +24,11 @@ class NamedArray:
     array: Any
     dtype: np.dtype[Any]
 
+    @property
+    def is_sparse(self) -> bool:
+        """Whether the array is a scipy.sparse CSR matrix."""
+        return hasattr(self.array, "tocsr")
+
     def length(self, axis: int) -> int:
         """Rows along `axis`."""
         if self.array.ndim <= axis:
@@ -33,11 +38,14 @@ class NamedArray:
             )
         return int(self.array.shape[axis])
 
-    def rows(self, where: np.ndarray[Any, Any] | slice, axis: int) -> NDArray:
+    def rows(self, where: np.ndarray[Any, Any] | slice, axis: int) -> Any:
         """The rows `where` along `axis`: a read-only view for a slice.
 
-        Where they do not follow each other, or the dtype differs, a copy.
+        Where they do not follow each other, or the dtype differs, a copy; of a sparse
+        matrix a CSR matrix.
         """
+        if self.is_sparse:
+            return self.array[where].astype(self.dtype)
         if isinstance(where, slice) or isinstance(self.array, np.ndarray):
             rows = np.asarray(self.array[(slice(None),) * axis + (where,)])
         else:  # a file's data set takes increasing row numbers only
@@ -83,6 +91,8 @@ def name_arrays(
 def _named(name: str, array: Any, keep_dtype: bool) -> NamedArray:
     if not _is_array(array):
         raise _wrong_type(array)
+    if hasattr(array, "tocsr"):
+        array = array.tocsr()
     if not isinstance(getattr(array, "dtype", None), np.dtype):
         from_numpy = hasattr(array, "__array__")
         array = np.asarray(array) if from_numpy else np.from_dlpack(array)
@@ -91,7 +101,7 @@ def _named(name: str, array: Any, keep_dtype: bool) -> NamedArray:
 
 
 def _is_array(value: object) -> bool:
-    return hasattr(value, "__array__") or hasattr(value, "__dlpack__")
+    return any(hasattr(value, n) for n in ("__array__", "__dlpack__", "tocsr"))
 
 
 def _wrong_type(value: object) -> TypeError:

@@ -10,6 +10,7 @@ import numpy as np
 import trio
 
 from asyncmod import random
+from asyncmod.errors import UnsupportedError
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.fairness import LARGE_COPY, Turn
 from asyncmod.io.iterator import DataIter, State
@@ -34,7 +35,8 @@ class NDArrayIter(DataIter):
 
     Args:
         data: An array, a list of arrays (named `_0_data`, `_1_data`, ...) or a dict
-            from name to array; a dict is sorted by name.
+            from name to array; a dict is sorted by name. Sparse matrices give batches
+            that are `scipy.sparse` CSR matrices, and need "discard".
         label: Likewise for labels, or None.
         batch_size: Rows per batch.
         shuffle: Draw a new order of the rows for every epoch.
@@ -51,6 +53,7 @@ class NDArrayIter(DataIter):
     Raises:
         DataError: no data, different lengths, an unknown `last_batch_handle`.
         TypeError: `data` or `label` is of another type.
+        UnsupportedError: sparse data without last_batch_handle="discard".
     """
 
     def __init__(
@@ -83,6 +86,7 @@ class NDArrayIter(DataIter):
         self._axis = max(DataDesc.get_batch_axis(layout), 0)
         self.data = name_arrays(data, data_name, keep_dtype, required=True)
         self.label = name_arrays(label, label_name, keep_dtype, required=False)
+        self._check_sparse()
         self.num_data = self._common_length()
         self.provide_data = [self._describe(source) for source in self.data]
         self.provide_label = [self._describe(source) for source in self.label]
@@ -190,6 +194,20 @@ class NDArrayIter(DataIter):
                 rows = np.arange(self.num_data)
             self._rows = np.concatenate([np.array(self._carried, np.int64), rows])
         return self._rows
+
+    def _check_sparse(self) -> None:
+        for source in self._sources:
+            if source.is_sparse and self.last_batch_handle != "discard":
+                raise UnsupportedError(
+                    f"`{source.name}` is sparse, and NDArrayIter takes sparse matrices "
+                    "only with last_batch_handle='discard', not "
+                    f"{self.last_batch_handle!r}"
+                )
+            if source.is_sparse and self._axis:
+                raise DataError(
+                    f"`{source.name}` is sparse, so that its rows are the batch axis; "
+                    f"layout (={self.layout!r}) says axis {self._axis}"
+                )
 
     def _common_length(self) -> int:
         lengths = {source.name: source.length(self._axis) for source in self._sources}

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from asyncmod.io.batch import BatchError, DataBatch, DataDesc
 from asyncmod.io.fairness import LARGE_COPY
+from asyncmod.scipy_sparse import join_rows
 
 Array = NDArray[Any]
 
@@ -95,6 +96,9 @@ def _join(
     joined = []
     for position, arrays in enumerate(zip(*parts, strict=True)):
         axis = axes[position] if position < len(axes) else 0
+        if hasattr(arrays[0], "tocsr"):
+            joined.append(join_rows(arrays))
+            continue
         given = [np.asarray(array) for array in arrays]
         try:
             joined.append(given[0] if axis < 0 else np.concatenate(given, axis))

@@ -383,7 +383,8 @@ class BaseModule:
             ArgumentError: `eval_data` is none of these, or batches cannot be merged.
         """
         self._need_params("predict")
-        if any(hasattr(eval_data, name) for name in ("__array__", "__dlpack__")):
+        kinds = ("__array__", "__dlpack__", "tocsr")
+        if any(hasattr(eval_data, name) for name in kinds):
             outputs = await self._predict_batch(DataBatch([eval_data]))
             return outputs[0]
         if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
@@ -672,7 +673,10 @@ class BaseModule:
         for description, array in zip(self.data_shapes, batch.data, strict=False):
             axis = batch_axis(description)
             if axis >= 0:
-                return int(as_array(description.name, array).shape[axis])
+                shape = getattr(array, "shape", None)
+                if shape is None:
+                    shape = as_array(description.name, array).shape
+                return int(shape[axis])
         return batch_size(self.data_shapes)
 
     async def _predict_batch(self, batch: Any) -> list[NDArray]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from asyncmod.errors import InputError
 from asyncmod.io.batch import DataDesc
 from asyncmod.module.descriptions import batch_axis
+from asyncmod.module.sparse_inputs import as_csr
 
 Array = NDArray[Any]
 NUMERIC = "fiub"  # NumPy's kinds: real, integer, unsigned, boolean
@@ -26,7 +27,10 @@ class Inputs:
 
 
 def read_batch(
-    batch: Any, data: Sequence[DataDesc], labels: Sequence[DataDesc]
+    batch: Any,
+    data: Sequence[DataDesc],
+    labels: Sequence[DataDesc],
+    csr: Collection[str] = (),
 ) -> Inputs:
     """Read a batch against what is bound; shapes may still differ.
 
@@ -37,6 +41,7 @@ def read_batch(
         batch: Any object with `data` and perhaps `label`.
         data: What is bound for data.
         labels: What is bound for labels; labels of the batch are ignored without.
+        csr: Inputs that are read as scipy.sparse CSR matrices.
 
     Raises:
         InputError: a wrong number of arrays, a wrong name, an array that is not
@@ -47,7 +52,8 @@ def read_batch(
             f"a batch must have an attribute `data`, a list of arrays; "
             f"{type(batch).__name__} has none: wrap arrays as DataBatch([array])"
         )
-    read = _by_name("data", batch.data, getattr(batch, "provide_data", None), data)
+    provided = getattr(batch, "provide_data", None)
+    read = _by_name("data", batch.data, provided, data, csr)
     given = getattr(batch, "label", None)
     if not labels or given is None or len(given) == 0:
         return Inputs(read, {})
@@ -56,7 +62,11 @@ def read_batch(
 
 
 def _by_name(
-    kind: str, arrays: Any, provided: Any, bound: Sequence[DataDesc]
+    kind: str,
+    arrays: Any,
+    provided: Any,
+    bound: Sequence[DataDesc],
+    csr: Collection[str] = (),
 ) -> dict[str, Array]:
     if not isinstance(arrays, list | tuple):
         raise InputError(
@@ -76,7 +86,8 @@ def _by_name(
             f"{len(names)}: {', '.join(names)}"
         )
     return {
-        name: as_array(name, array) for name, array in zip(names, arrays, strict=True)
+        name: as_csr(name, array) if name in csr else as_array(name, array)
+        for name, array in zip(names, arrays, strict=True)
     }
 
 
@@ -89,8 +100,8 @@ def as_array(name: str, value: Any) -> Array:
     if not isinstance(value, np.ndarray):
         if hasattr(value, "tocsr"):
             raise InputError(
-                f"`{name}` is a sparse matrix; the module takes dense arrays: "
-                f"give {name}.toarray()"
+                f"`{name}` is a sparse matrix, and its variable is dense: declare it "
+                f"as Variable({name!r}, stype='csr'), or give {name}.toarray()"
             )
         if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
             value = np.from_dlpack(value)

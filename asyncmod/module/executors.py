@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import trio
 
-from asyncmod.errors import InputError, ShapeError
+from asyncmod.errors import InputError, ShapeError, UnsupportedError
 from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import whole
+from asyncmod.module import sparse_inputs
 from asyncmod.module.batches import Array, Inputs, check_rows, read_batch
 from asyncmod.module.descriptions import batch_axis, with_shape
 from runtime.actors import Runtime
@@ -60,6 +61,11 @@ class Template:
     in_flight: int = 2
     placements: tuple[Mapping[str, DeviceId], ...] = ()
 
+    @property
+    def csr_names(self) -> frozenset[str]:
+        """Arguments that are declared as CSR matrices."""
+        return sparse_inputs.csr_variables(self.graph)
+
     def specify(
         self, data: Sequence[DataDesc], labels: Sequence[DataDesc]
     ) -> GroupSpec:
@@ -69,7 +75,13 @@ class Template:
 
         Raises:
             ShapeError: shapes contradict each other, or cannot be inferred.
+            UnsupportedError: CSR inputs of a graph that is cut into stages.
         """
+        if self.csr_names and any(self.placements):
+            raise UnsupportedError(
+                f"CSR inputs ({', '.join(sorted(self.csr_names))}) do not go with "
+                "group2ctxs: give all contexts in `context`, or dense data"
+            )
         arguments = {node.name for node in self.graph.arguments}
         described = {d.name: d for d in (*data, *labels) if d.name in arguments}
         shapes = {name: d.shape for name, d in described.items()}
@@ -81,7 +93,10 @@ class Template:
             name, entry = node.name, Entry(node)
             if name in described:
                 d = described[name]
-                specs[name] = InputSpec(name, d.shape, d.dtype.name, batch_axis(d))
+                stype = "csr" if name in self.csr_names else "default"
+                specs[name] = InputSpec(
+                    name, d.shape, d.dtype.name, batch_axis(d), stype
+                )
             elif name in self.label_names or name in self.state_names:
                 shape = inferred[entry]
                 if not is_known(shape):
@@ -265,7 +280,8 @@ class Executors:
             InputError: the batch does not fit; nothing changed.
         """
         batch = await whole(batch, self.first.data, self.first.labels)
-        read = read_batch(batch, self.first.data, self.first.labels)
+        csr = self.template.csr_names
+        read = read_batch(batch, self.first.data, self.first.labels, csr)
         if training:
             self._check_labels(read.labels)
         found = self.find(read, training)

@@ -15,6 +15,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
 
+import numpy as np
 import trio
 
 from asyncmod import random
@@ -32,6 +33,7 @@ from asyncmod.module import (
     gradient_requests,
     optimizer_states,
     parameters,
+    sparse_inputs,
 )
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
@@ -778,6 +780,27 @@ class Module(ScopedModule):
         if recording is not None:
             recording.deliver()
 
+    async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
+        """Get ready for a batch that comes next.
+
+        In MXNet `sparse_row_id_fn` says which rows of row-sparse parameters are to be
+        pulled from the store. Here devices share whole, current parameters, so that
+        what it returns is only checked.
+
+        Args:
+            data_batch: The batch.
+            sparse_row_id_fn: Called with the batch; gives a dict from parameter to row
+                numbers.
+
+        Raises:
+            ArgumentTypeError: it gave no dict.
+            NameMismatchError: there is no such parameter.
+            ArgumentError: it has no such rows.
+        """
+        if sparse_row_id_fn is not None:
+            shapes = self._bound("prepare").first.group.parameter_shapes
+            sparse_inputs.check_row_ids(sparse_row_id_fn(data_batch), shapes)
+
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
         self._need_bound("zero_grad")
@@ -824,12 +847,20 @@ class Module(ScopedModule):
             for n in names
         ]
 
-    async def get_grads(self) -> Parameters:
-        """Gradient of each parameter, summed over the devices; null ones are absent."""
+    async def get_grads(self) -> dict[str, Any]:
+        """Gradient of each parameter, summed over the devices; null ones are absent.
+
+        Row-sparse gradients (of an Embedding with `sparse_grad=True`, of what a CSR
+        matrix is multiplied by) come as `mx.nd.sparse.RowSparseNDArray`, as in MXNet:
+        the rows that are there; `np.asarray` makes them dense.
+        """
         self._need_bound("get_grads")
         bound = self._forwarded or self._bound("get_grads").current
         gradients = await bound.group.gradients()
-        return {name: face(array) for name, array in gradients.items()}
+        return {
+            name: face(gradient) if isinstance(gradient, np.ndarray) else gradient
+            for name, gradient in gradients.items()
+        }
 
     async def get_states(self, merge_multi_context: bool = True) -> list[Any]:
         """Values of the state inputs, in the order of `state_names`.

@@ -196,6 +196,7 @@ def make_updater(
         hyper=numbers,
         revert=numbers.revert,
         shares=shares,
+        lazy=optimizer.lazy_update,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from asyncmod.absent import ABSENT, refuse
+from asyncmod.nd import sparse
 from asyncmod.nd.arithmetic import FUNCTIONS
 from asyncmod.nd.array import NDArray
 from asyncmod.nd.files import load, save
@@ -32,11 +33,13 @@ from asyncmod.nd.make import (
     zeros,
     zeros_like,
 )
+from asyncmod.nd.sparse import cast_storage
 
 __all__ = [
     "NDArray",
     "arange",
     "array",
+    "cast_storage",
     "concat",
     "concatenate",
     "empty",
@@ -49,6 +52,7 @@ __all__ = [
     "ones",
     "ones_like",
     "save",
+    "sparse",
     "split_v2",
     "stack",
     "waitall",

@@ -77,19 +77,15 @@ class NDArray(np.ndarray[Any, np.dtype[Any]]):
         """Storage type; always "default" (dense)."""
         return "default"
 
-    def tostype(self, stype: str) -> NDArray:
-        """This array, for `stype="default"`.
+    def tostype(self, stype: str) -> Any:
+        """This array for "default", else a copy as "csr" or "row_sparse".
 
         Raises:
-            UnsupportedError: another storage type.
+            ArgumentError: another storage type.
         """
-        from asyncmod.errors import UnsupportedError
+        from asyncmod.nd.sparse import cast_storage
 
-        if stype != "default":
-            raise UnsupportedError(
-                f"an mx.nd array is dense and cannot become {stype!r}: use scipy.sparse"
-            )
-        return self
+        return self if stype == "default" else cast_storage(self, stype)
 
     def split_v2(
         self,

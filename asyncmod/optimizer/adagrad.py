@@ -32,6 +32,7 @@ class AdaGrad(Optimizer):
     """
 
     rule = "adagrad"
+    lazy_update = True
 
     def __init__(self, eps: float = 1e-7, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -67,6 +68,7 @@ class GroupAdaGrad(Optimizer):
     """
 
     rule = "groupadagrad"
+    lazy_update = True
 
     def __init__(self, eps: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)

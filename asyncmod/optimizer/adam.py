@@ -34,7 +34,8 @@ class Adam(Optimizer):
         learning_rate: Size of the steps.
         beta1, beta2: Shares that the means keep.
         epsilon: Added to the root, against division by zero.
-        lazy_update: Accepted for MXNet's sake; it concerns row-sparse gradients only.
+        lazy_update: Where a gradient is row-sparse, update only the rows that it has,
+            states and weight decay included; otherwise all rows.
         **kwargs: See Optimizer.
     """
 

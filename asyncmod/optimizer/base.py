@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from asyncmod import log
 from runtime.errors import AsyncmodError
 from runtime.ops.update import get_rule
+from runtime.row_sparse import RowSparseNDArray
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Index = int | str
@@ -68,6 +69,9 @@ class Optimizer:
 
     decaying: ClassVar[tuple[str, ...]] = ("_weight", "_gamma")
     """How the names of parameters end that weight decay is for."""
+
+    lazy_update: bool = False
+    """Whether only the rows of a row-sparse gradient are updated, if `rule` can."""
 
     opt_registry: ClassVar[dict[str, type[Optimizer]]] = {}
 
@@ -169,13 +173,13 @@ class Optimizer:
             return self.create_state(index, master), master
         return self.create_state(index, weight)
 
-    def update(self, index: Index, weight: Array, grad: Array, state: Any) -> None:
+    def update(self, index: Index, weight: Array, grad: Any, state: Any) -> None:
         """Update `weight` and `state` in place.
 
         Args:
             index: Which parameter it is.
             weight: The parameter.
-            grad: Its gradient, of the same shape; left as it is.
+            grad: Its gradient, of the same shape, row-sparse perhaps; left as it is.
             state: What `create_state` gave.
         """
         if self.definition is None:
@@ -185,14 +189,22 @@ class Optimizer:
             )
         states = (state,) if isinstance(state, np.ndarray) else tuple(state or ())
         rule, hyper = get_rule(self.definition), self.hyper(index)
+        rows: Any = ...
+        if isinstance(grad, RowSparseNDArray):
+            if self.lazy_update and rule.by_rows:
+                rows, grad = grad.indices, grad.values
+            else:
+                grad = grad.asnumpy()
         with np.errstate(all="ignore"):
-            new_weight, new_states = rule.apply(weight, grad, states, hyper)
-        weight[...] = new_weight
+            new_weight, new_states = rule.apply(
+                weight[rows], grad, [state[rows] for state in states], hyper
+            )
+        weight[rows] = new_weight
         for kept, new in zip(states, new_states, strict=True):
-            kept[...] = new
+            kept[rows] = new
 
     def update_multi_precision(
-        self, index: Index, weight: Array, grad: Array, state: Any
+        self, index: Index, weight: Array, grad: Any, state: Any
     ) -> None:
         """`update`; on the float32 copy where there is one."""
         if self._has_master_copy(weight):

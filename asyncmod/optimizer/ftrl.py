@@ -32,6 +32,7 @@ class Ftrl(Optimizer):
     """
 
     rule = "ftrl"
+    lazy_update = True
 
     def __init__(
         self,

@@ -23,7 +23,8 @@ class SGD(Optimizer):
 
     Args:
         momentum: Share of the last step that is repeated; 0 keeps no state.
-        lazy_update: Accepted for MXNet's sake; it concerns row-sparse gradients only.
+        lazy_update: Where a gradient is row-sparse, update only the rows that it has,
+            states and weight decay included; otherwise all rows.
         **kwargs: See Optimizer.
     """
 

@@ -31,10 +31,13 @@ class Updater:
     def __call__(
         self,
         index: Index | Sequence[Index],
-        grad: Array | Sequence[Array],
+        grad: Any,
         weight: Array | Sequence[Array],
     ) -> None:
-        """Update one weight, or a list of them, in place."""
+        """Update one weight, or a list of them, in place.
+
+        Gradients are arrays, or row-sparse.
+        """
         if not isinstance(index, list | tuple):
             index, grad, weight = [index], [grad], [weight]  # type: ignore[list-item]
         for i, g, w in zip(index, grad, weight, strict=True):

@@ -24,6 +24,7 @@ from asyncmod.symbol.functions import (
     zeros,
 )
 from asyncmod.symbol.names import NameManager, Prefix
+from asyncmod.symbol.namespaces import _internal, contrib, sparse
 from asyncmod.symbol.operators import operator_function
 from asyncmod.symbol.symbol import Symbol
 from asyncmod.symbol.variables import Group, Variable, var
@@ -37,6 +38,8 @@ __all__ = [
     "Prefix",
     "Symbol",
     "Variable",
+    "_internal",
+    "contrib",
     "full",
     "hypot",
     "load",
@@ -46,6 +49,7 @@ __all__ = [
     "ones",
     "pow",
     "power",
+    "sparse",
     "var",
     "zeros",
 ]

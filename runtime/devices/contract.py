@@ -77,18 +77,33 @@ class Program(Protocol):
     @property
     def inline(self) -> bool: ...
 
-    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
+    def write(
+        self,
+        segment: str,
+        name: str,
+        value: Array,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+    ) -> None:
         """Copy a host array into the named tensor, cast to its dtype.
 
-        The array is the caller's again when this returns.
+        The array is the caller's again when this returns. An input that the plan has
+        as CSR takes a scipy.sparse CSR matrix. With `rows` only that many of the
+        tensor's first rows are written.
 
         Raises:
             ShapeError: if the shapes differ.
         """
         ...
 
-    def read(self, segment: str, name: str, slot: int = 0) -> Array:
-        """Wait for what was launched, then return a fresh copy of the named tensor."""
+    def read(
+        self, segment: str, name: str, slot: int = 0, *, rows: int | None = None
+    ) -> Array:
+        """Wait for what was launched, then return a fresh copy of the named tensor.
+
+        With `rows` of that many of its first rows. A CSR input is read densely.
+        """
         ...
 
     def fill(self, segment: str, value: float = 0.0) -> None:

@@ -17,19 +17,26 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Segment, StepKey
 from runtime.devices.guards import Guards
+from runtime.devices.row_sparse_updates import bind_row_sparse_update
 from runtime.devices.rows import Run, View, bind_definition, bind_update
+from runtime.devices.sparse import CsrPlace
 from runtime.errors import ClosedError, DeviceError, GradientError, ShapeError
 from runtime.graph.plan import (
     ALIGNMENT,
     Address,
+    CsrTensor,
     DefinitionRow,
+    Operand,
     Plan,
     Row,
+    RowSparseTensor,
+    RowSparseUpdateRow,
     Section,
     Span,
     Tensor,
     UpdateRow,
 )
+from runtime.row_sparse import RowSparsePlace
 
 Array = NDArray[Any]
 
@@ -40,12 +47,14 @@ class HostSegment:
     __slots__ = ("data", "nbytes", "version")
 
     def __init__(self, nbytes: int, fill: int | None = None) -> None:
-        raw = np.empty(nbytes + ALIGNMENT, np.uint8)
+        # Zeros cost nothing until they are touched; much of a large table never is.
+        allocate = np.zeros if fill == 0 else np.empty
+        raw = allocate(nbytes + ALIGNMENT, np.uint8)
         shift = -raw.ctypes.data % ALIGNMENT
         self.data = raw[shift : shift + nbytes]
         self.nbytes = nbytes
         self.version = 0
-        if fill is not None:
+        if fill:
             self.data[:] = fill
 
     @classmethod
@@ -126,6 +135,7 @@ class HostProgram:
             self.segments[name] = made[0]
             if copies > 1:
                 self._slotted[name] = made
+        self._csr: dict[tuple[str, int], CsrPlace] = {}
         self._face = [
             {
                 (segment, name): self.view(tensor, slot)
@@ -143,8 +153,19 @@ class HostProgram:
 
     # The contract ----------------------------------------------------------------
 
-    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
-        target = self._tensor(segment, name, slot)
+    def write(
+        self,
+        segment: str,
+        name: str,
+        value: Array,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+    ) -> None:
+        if segment == "input" and name in self.plan.csr:
+            self._csr_place(self.plan.csr[name], slot).write(value)
+            return
+        target = self._tensor(segment, name, slot)[:rows]
         if np.shape(value) != target.shape:
             raise ShapeError(
                 f"`{name}` has shape {np.shape(value)}, but {target.shape} is bound"
@@ -156,9 +177,14 @@ class HostProgram:
                 np.copyto(target, value, casting="unsafe")
         self.segments[segment].version += 1
 
-    def read(self, segment: str, name: str, slot: int = 0) -> Array:
+    def read(
+        self, segment: str, name: str, slot: int = 0, *, rows: int | None = None
+    ) -> Array:
         self.wait()
-        return self._tensor(segment, name, slot).copy()
+        if segment == "input" and name in self.plan.csr:
+            whole: Array = self._csr_place(self.plan.csr[name], slot).value.toarray()
+            return whole
+        return self._tensor(segment, name, slot)[:rows].copy()
 
     def fill(self, segment: str, value: float = 0.0) -> None:
         for name in self.plan.tensors[segment]:
@@ -192,6 +218,7 @@ class HostProgram:
         self._closed = True
         self._sections = []
         self._face = []
+        self._csr = {}
         self._slotted = {}
         self.segments = {}
 
@@ -237,13 +264,27 @@ class HostProgram:
                 run = bind_definition(row, self._viewer(slot), self.device)
             elif isinstance(row, UpdateRow):
                 run = bind_update(row, self._viewer(slot))
+            elif isinstance(row, RowSparseUpdateRow):
+                run = bind_row_sparse_update(row, self._viewer(slot))
             else:
                 raise DeviceError(f"{self.device} has no kernel `{row.kernel}`")
             bound.append(Bound(run, row.reads, row.writes))
         return bound
 
     def _viewer(self, slot: int) -> View:
-        return lambda tensor: self.view(tensor, slot)
+        def view(operand: Operand) -> Any:
+            if isinstance(operand, CsrTensor):
+                return self._csr_place(operand, slot)
+            if isinstance(operand, RowSparseTensor):
+                return RowSparsePlace(
+                    self.view(operand.rows, slot), self.view(operand.values, slot)
+                )
+            return self.view(operand, slot)
+
+        return view
+
+    def _csr_place(self, tensor: CsrTensor, slot: int) -> CsrPlace:
+        return self._csr.setdefault((tensor.name, slot), CsrPlace(tensor))
 
     def _tensor(self, segment: str, name: str, slot: int) -> Array:
         try:

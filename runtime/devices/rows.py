@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.devices import sparse
 from runtime.devices.contract import StepKey
 from runtime.graph import registry
 from runtime.graph.attributes import parse
-from runtime.graph.plan import DefinitionRow, Tensor, UpdateRow
+from runtime.graph.plan import DefinitionRow, Operand, UpdateRow
 from runtime.graph.registry import Mode
 from runtime.ops.random import PhiloxSource
 from runtime.ops.update import get_rule
 
 Array = NDArray[Any]
 Run = Callable[[StepKey], None]
-View = Callable[[Tensor], Array]
+View = Callable[[Operand], Any]
 
 
 def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
@@ -30,14 +31,15 @@ def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
 
     Args:
         row: The row.
-        view: From a tensor to the array over its memory.
+        view: From an operand to the array, or the sparse place, that it stands for.
         device: The device's name, for errors.
     """
 
-    def views(tensors: tuple[Tensor | None, ...]) -> list[Any]:
-        return [None if tensor is None else view(tensor) for tensor in tensors]
+    def views(operands: tuple[Operand | None, ...]) -> list[Any]:
+        return [None if operand is None else view(operand) for operand in operands]
 
     inputs, outputs = views(row.inputs), views(row.outputs)
+    has_csr = any(isinstance(place, sparse.CsrPlace) for place in (*inputs, *outputs))
     if row.operator in _PLANNER_ROWS:
         planner_row = _PLANNER_ROWS[row.operator]
         return lambda key: planner_row(inputs, outputs)
@@ -57,14 +59,25 @@ def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
         with explain:
             operator.forward(attributes, inputs, outputs, mode(key))
 
+    def forward_csr(key: StepKey) -> None:
+        with explain:
+            if operator.keeps_zeros:
+                sparse.map_stored(operator, attributes, inputs[0], outputs[0], plain)
+            else:
+                given = list(map(sparse.current, inputs))
+                operator.forward(attributes, given, outputs, mode(key))
+
     rule = operator.backward
 
     def backward(key: StepKey) -> None:
         assert rule is not None
+        given = list(map(sparse.current, inputs)) if has_csr else inputs
         with explain:
-            rule(attributes, grads_out, inputs, outputs, grads_in, mode(key))
+            rule(attributes, grads_out, given, outputs, grads_in, mode(key))
 
-    return backward if row.backward else forward
+    if row.backward:
+        return backward
+    return forward_csr if has_csr else forward
 
 
 def bind_update(row: UpdateRow, view: View) -> Run:
@@ -123,20 +136,9 @@ class Explain:
             error.add_note(self._note)
 
 
-def _copy(inputs: list[Any], outputs: list[Any]) -> None:
-    np.copyto(outputs[0], inputs[0], casting="unsafe")
-
-
-def _add(inputs: list[Any], outputs: list[Any]) -> None:
-    outputs[0] += inputs[0]
-
-
-def _zero(inputs: list[Any], outputs: list[Any]) -> None:
-    outputs[0].fill(0)
-
-
 _PLANNER_ROWS: dict[str, Callable[[list[Any], list[Any]], None]] = {
-    "=": _copy,
-    "+=": _add,
-    "0": _zero,
+    "=": lambda inputs, outputs: sparse.copy(inputs[0], outputs[0]),
+    "+=": lambda inputs, outputs: sparse.add(inputs[0], outputs[0]),
+    "0": lambda inputs, outputs: sparse.clear(outputs[0]),
+    "rows=": lambda inputs, outputs: sparse.copy_rows(inputs[0], outputs[0]),
 }

@@ -62,9 +62,17 @@ class SimulatedProgram(HostProgram):
             for name, segment in self.segments.items()
         }
 
-    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
+    def write(
+        self,
+        segment: str,
+        name: str,
+        value: Array,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+    ) -> None:
         self.wait()
-        super().write(segment, name, np.array(value), slot)
+        super().write(segment, name, value.copy(), slot, rows=rows)
 
     def fill(self, segment: str, value: float = 0.0) -> None:
         self.wait()

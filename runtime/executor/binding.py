@@ -130,6 +130,7 @@ async def _allocate(
         placement,
         _layout(plan, "parameter"),
         _layout(plan, "auxiliary"),
+        _layout(plan, "gradient_rows"),
         has_gradients=spec.for_training,
         guards=spec.guards,
     )
@@ -170,6 +171,10 @@ def _plan(
     """A plan for every leader that has rows; equal shares have the same one."""
     parameters = memory.parameters if memory is not None else None
     auxiliaries = memory.auxiliaries if memory is not None else None
+    # Stages hand dense gradients to each other.
+    gradient_rows = Layout({}, 0) if spec.placements else None
+    if memory is not None:
+        gradient_rows = memory.gradient_rows
     made: dict[tuple[int, type], Plan] = {}
     plans: list[Plan | None] = []
     for member, device in zip(placement.members, devices, strict=True):
@@ -188,10 +193,12 @@ def _plan(
                     is_train=spec.for_training,
                     parameters=parameters,
                     auxiliaries=auxiliaries,
+                    gradient_rows=gradient_rows,
                 )
             )
             parameters = _layout(made[key], "parameter")
             auxiliaries = _layout(made[key], "auxiliary")
+            gradient_rows = _layout(made[key], "gradient_rows")
         plans.append(made[key])
     return plans
 
@@ -223,7 +230,7 @@ def _replicas(
 
 
 def _layout(plan: Plan, segment: str) -> Layout:
-    return Layout(plan.tensors[segment], plan.segments.get(segment, 0))
+    return Layout(plan.tensors.get(segment, {}), plan.segments.get(segment, 0))
 
 
 def _merges(

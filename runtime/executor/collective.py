@@ -14,7 +14,7 @@ import copy
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,14 +28,17 @@ from runtime.errors import DeviceError
 from runtime.executor.accumulation import Averaged, Part
 from runtime.executor.memory import Memory, free
 from runtime.executor.replica import Replica
+from runtime.executor.row_sparse import Gradient, read_gradient, write_gradient
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater
 from runtime.graph.accumulate import plan_accumulate
 from runtime.graph.update import HALF, MASTER, plan_update
 from runtime.ops.update import get_rule
+from runtime.row_sparse import RowSparseNDArray
 
 Array = NDArray[Any]
 Undo = Callable[[], bool]
+T = TypeVar("T")
 
 
 class Step:
@@ -77,7 +80,7 @@ class Step:
         self.reduced = Barrier(devices)
         self.applied = Barrier(devices)
         self.prepared: Barrier | None = None
-        self.gradients: list[dict[str, Array]] = [{}] * devices
+        self.gradients: list[dict[str, Gradient]] = [{}] * devices
         self.weights: dict[str, Array] = {}
         self.undo: list[Undo] = []
         self.update: Update | None = None
@@ -405,10 +408,12 @@ class Update:
             program.launch("start" if part.first else "add")
             program.wait()
 
-    def _gradient(self, replica: AnyReplica, name: str) -> Array:
+    def _gradient(self, replica: AnyReplica, name: str) -> Gradient:
         program = self._accumulators[replica.index]
         if program is None:
             return replica.gradient(name)
+        if name in self._memory.gradient_rows.tensors:
+            return read_gradient(program, name, "accumulator")
         return program.read("accumulator", name)
 
     def _prepare(self, index: int, prepared: Barrier) -> bool:
@@ -452,7 +457,10 @@ class Update:
                 if program is not None:
                     for name in self._here[index]:
                         total = _total(name, step.gradients)
-                        program.write("gradient.0", name, total)
+                        if isinstance(total, RowSparseNDArray):
+                            write_gradient(program, name, total, ".0")
+                        else:
+                            program.write("gradient.0", name, total)
         except BaseException:
             step.reduced.fail()
             raise
@@ -496,7 +504,7 @@ class Update:
             weight = storage[holder(name)].read("parameter", name)
             if name in self._fixed_ones:
                 weight[...] = 1
-            gradient = _total(name, step.gradients)
+            gradient = np.asarray(_total(name, step.gradients))
             if step.part is not None:
                 gradient = gradient * gradient.dtype.type(step.part.share)
             if name in states:
@@ -518,13 +526,17 @@ class Update:
             self._kept[device],
             updater.accumulates or (),
             memory.devices[device].native,
+            memory.gradient_rows,
         )
-        shared = {"gradient": memory.storage[device].segments["gradient"]}
-        known = memory.accumulators[device]
-        if known is not None:
-            shared["accumulator"] = known
+        gradients = memory.storage[device].segments
+        shared = {n: s for n, s in gradients.items() if n.startswith("gradient")}
+        shared |= memory.accumulators[device]
         program = memory.devices[device].compile(plan, shared)
-        memory.accumulators[device] = program.segments["accumulator"]
+        memory.accumulators[device] = {
+            name: segment
+            for name, segment in program.segments.items()
+            if name.startswith("accumulator")
+        }
         self._accumulators[device] = program
 
     def _compile(self, device: int, leads: bool) -> None:
@@ -556,33 +568,41 @@ class Update:
             native=native,
             fixed_ones=self._fixed_ones,
             master=MASTER in updater.states,
+            gradient_rows=memory.gradient_rows,
+            lazy=updater.lazy and rule.by_rows,
         )
         shared: dict[str, Segment] = {
             "parameter": memory.storage[device].segments["parameter"]
         }
         if one_domain:
             for k, i in enumerate(kept):
-                storage, added_up = memory.storage[i], self._accumulators[i]
-                shared[f"gradient.{k}"] = (
-                    storage.segments["gradient"]
+                added_up = self._accumulators[i]
+                held, kind = (
+                    (memory.storage[i], "gradient")
                     if added_up is None
-                    else added_up.segments["accumulator"]
+                    else (added_up, "accumulator")
                 )
+                for end in ("", "_rows", "_values"):
+                    if kind + end in held.segments:
+                        shared[f"gradient{end}.{k}"] = held.segments[kind + end]
         owner, lead = self._owner._programs[leader], self._programs[leader]
-        for other, kind in ((owner, "state."), (lead, "state."), (lead, "gradient.")):
+        for other, kind in ((owner, "state."), (lead, "state."), (lead, "gradient")):
             for name, segment in other.segments.items() if other is not None else ():
                 if name.startswith(kind):
                     shared[name] = segment
         self._programs[device] = memory.devices[device].compile(plan, shared)
 
 
-def _total(name: str, gradients: Sequence[Mapping[str, Array]]) -> Array:
+def _total(name: str, gradients: Sequence[Mapping[str, Gradient]]) -> Gradient:
     return summed([part[name] for part in gradients if name in part])
 
 
-def summed(parts: list[Array]) -> Array:
-    """The sum of equal arrays, in order; one part is returned as it is."""
-    total = parts[0]
+def summed(parts: Sequence[T]) -> T:
+    """The sum of equal arrays, in order; one part is returned as it is.
+
+    All are NumPy arrays, or all are row-sparse.
+    """
+    total: Any = parts[0]
     for part in parts[1:]:
         total = total + part
-    return total
+    return cast(T, total)

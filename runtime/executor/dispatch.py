@@ -27,7 +27,7 @@ class Inputs:
     def __init__(self, arrays: Mapping[str, Array], devices: int) -> None:
         self.arrays = arrays
         self.copied: trio.Event | None = None
-        if sum(array.nbytes for array in arrays.values()) <= COPY_LIMIT:
+        if sum(map(size_in_bytes, arrays.values())) <= COPY_LIMIT:
             self.arrays = {name: array.copy() for name, array in arrays.items()}
             return
         self.copied = trio.Event()
@@ -47,3 +47,10 @@ class Inputs:
                 return
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self.copied.set)
+
+
+def size_in_bytes(array: Any) -> int:
+    """Bytes of an array, or of a scipy.sparse CSR matrix."""
+    if hasattr(array, "tocsr"):
+        return sum(part.nbytes for part in (array.data, array.indices, array.indptr))
+    return int(array.nbytes)

@@ -20,6 +20,7 @@ from runtime.executor.collective import Update, summed
 from runtime.executor.dispatch import COPY_LIMIT
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
+from runtime.executor.row_sparse import Gradient
 from runtime.executor.split import is_empty
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import nothing
@@ -27,6 +28,7 @@ from runtime.graph.ir import Shape
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
+Gradients = dict[str, Gradient]
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -38,7 +40,13 @@ class Exchange:
         self._calls = calls
         self._memory = binding.memory
         self._replicas = binding.replicas
-        self._gradient_names = tuple(binding.plan.tensors.get("gradient", ()))
+        dense = binding.plan.tensors.get("gradient", {})
+        row_sparse = binding.plan.tensors.get("gradient_rows", {})
+        self._gradient_names = tuple(
+            name
+            for name in self._memory.parameters.tensors
+            if name in dense or name in row_sparse
+        )
         layouts = (self._memory.parameters, self._memory.auxiliaries)
         self._inline = self._memory.storage[0].inline
         self._cheap = self._is_cheap(sum(layout.nbytes for layout in layouts))
@@ -70,18 +78,18 @@ class Exchange:
         ]
         return [[part[k] for part in active] for k in range(len(names))]
 
-    async def gradients(self) -> Arrays:
+    async def gradients(self) -> Gradients:
         """Gradients of the parameters, summed over the devices."""
 
-        def total(parts: list[Arrays]) -> Arrays:
+        def total(parts: list[Gradients]) -> Gradients:
             return {n: summed(column) for n, column in self._columns(parts).items()}
 
         return await self._gather(self._read_gradients, total)
 
-    async def device_gradients(self) -> dict[str, list[Array]]:
+    async def device_gradients(self) -> dict[str, list[Gradient]]:
         """Gradients of the parameters per active device."""
 
-        def run(replica: AnyReplica) -> Arrays:
+        def run(replica: AnyReplica) -> Gradients:
             return {} if is_empty(replica.rows) else self._read_gradients(replica)
 
         jobs = [partial(run, replica) for replica in self._replicas]
@@ -226,11 +234,11 @@ class Exchange:
         jobs[0] = partial(update.write_function_states, states)
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
-    def _read_gradients(self, replica: AnyReplica) -> Arrays:
+    def _read_gradients(self, replica: AnyReplica) -> Gradients:
         holds, index = self._memory.placement.holds, replica.index
         return {n: replica.gradient(n) for n in self._gradient_names if holds(index, n)}
 
-    def _columns(self, parts: Sequence[Arrays]) -> dict[str, list[Array]]:
+    def _columns(self, parts: Sequence[Gradients]) -> dict[str, list[Gradient]]:
         names = self._gradient_names
         return {n: [part[n] for part in parts if n in part] for n in names}
 

@@ -30,6 +30,7 @@ from runtime.executor.exchange import Exchange, check_arrays
 from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.placement import members
+from runtime.executor.row_sparse import Gradient
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
@@ -383,11 +384,14 @@ class ExecutorGroup:
         parts = await self._exchange.parts(names, _input_gradient)
         return dict(zip(names, parts, strict=True))
 
-    async def gradients(self) -> dict[str, Array]:
-        """Gradients of the parameters, summed over the devices in a fixed order."""
+    async def gradients(self) -> dict[str, Gradient]:
+        """Gradients of the parameters, summed over the devices in a fixed order.
+
+        Row-sparse ones as `runtime.row_sparse.RowSparseNDArray`.
+        """
         return await self._exchange.gradients()
 
-    async def device_gradients(self) -> dict[str, list[Array]]:
+    async def device_gradients(self) -> dict[str, list[Gradient]]:
         """Gradients of the parameters per active device."""
         return await self._exchange.device_gradients()
 

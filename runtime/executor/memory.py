@@ -19,6 +19,7 @@ from runtime.actors.crew import Crew, shielded
 from runtime.devices.contract import Device, Program, Segment
 from runtime.executor.placement import Placement
 from runtime.executor.updater import Updater
+from runtime.graph.face import row_values
 from runtime.graph.plan import Layout, Plan
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Memory:
         devices: One per actor.
         placement: Who keeps what; see `layouts`.
         parameters, auxiliaries: Layouts of everything.
+        gradient_rows: Layout of the row numbers of gradients that are row-sparse.
         domains: Indexes of the devices, grouped by memory space.
         storage: Per device the program that holds the memory.
         has_gradients: Whether there is memory for gradients.
@@ -44,8 +46,8 @@ class Memory:
         states: Per device the state inputs that were set, or the number that fills
             them.
         updates: What was compiled for each updater.
-        accumulators: Per device the sums of its gradients over several batches; none
-            before they are first wanted.
+        accumulators: Per device the segments of the sums of its gradients over several
+            batches; none before they are first wanted.
         torn: Why parameters may be a mixture of two steps; None normally.
     """
 
@@ -55,6 +57,7 @@ class Memory:
         placement: Placement,
         parameters: Layout,
         auxiliaries: Layout,
+        gradient_rows: Layout,
         has_gradients: bool,
         guards: int,
     ) -> None:
@@ -62,6 +65,7 @@ class Memory:
         self.placement = placement
         self.parameters = parameters
         self.auxiliaries = auxiliaries
+        self.gradient_rows = gradient_rows
         self.has_gradients = has_gradients
         self.domains = group_by([device.memory_space for device in devices])
         self.storage: list[Program] = []
@@ -70,7 +74,7 @@ class Memory:
         self.trained = [False] * len(devices)
         self.states: list[dict[str, Array | float]] = [{} for _ in devices]
         self.updates: dict[Updater, Update] = {}
-        self.accumulators: list[Segment | None] = [None] * len(devices)
+        self.accumulators: list[dict[str, Segment]] = [{} for _ in devices]
         self.torn: str | None = None
         self.users = 0
         self._guards = guards
@@ -83,12 +87,21 @@ class Memory:
         placement: Placement,
         parameters: Layout,
         auxiliaries: Layout,
+        gradient_rows: Layout,
         *,
         has_gradients: bool,
         guards: int = 0,
     ) -> Memory:
         """Allocate everything, as zeros, on the devices' threads."""
-        memory = cls(devices, placement, parameters, auxiliaries, has_gradients, guards)
+        memory = cls(
+            devices,
+            placement,
+            parameters,
+            auxiliaries,
+            gradient_rows,
+            has_gradients,
+            guards,
+        )
         programs: list[Program | None] = [None] * len(devices)
 
         def allocate(device: int, turn: int) -> None:
@@ -149,10 +162,21 @@ class Memory:
         layouts = {"parameter": parameters, "auxiliary": auxiliaries}
         if self.has_gradients:
             layouts["gradient"] = parameters.rename("gradient")
+            layouts["gradient_rows"] = self.gradient_rows
+            layouts["gradient_values"] = row_values(
+                self.gradient_rows, parameters, self._guards
+            )
         layouts = {name: layout for name, layout in layouts.items() if layout.nbytes}
         plan = Plan(
             segments={name: layout.nbytes for name, layout in layouts.items()},
-            tensors={name: layout.tensors for name, layout in layouts.items()},
+            tensors={
+                name: {
+                    key: tensor
+                    for key, tensor in layout.tensors.items()
+                    if name != "gradient" or key not in self.gradient_rows.tensors
+                }
+                for name, layout in layouts.items()
+            },
             sections={},
             slotted=(),
             zeroed=tuple(layouts),

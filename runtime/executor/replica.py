@@ -21,6 +21,7 @@ from runtime.errors import DeviceError, GradientError, ShapeError
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
+from runtime.executor.row_sparse import Gradient, clear_gradient, read_gradient
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import Selection, is_empty, select, sliced_shape
 from runtime.graph.compile import compile_plan
@@ -303,13 +304,17 @@ class Replica:
         assert self.training is not None
         return self.training.read("input_gradient", name)
 
-    def gradient(self, name: str) -> Array:
+    def gradient(self, name: str) -> Gradient:
+        if name in self._memory.gradient_rows.tensors:
+            return read_gradient(self.storage, name)
         return self.storage.read("gradient", name)
 
     def zero_gradients(self) -> None:
         """Set the gradients of parameters and inputs to zero."""
         if "gradient" in self.storage.segments:
             self.storage.fill("gradient")
+            for name in self._memory.gradient_rows.tensors:
+                clear_gradient(self.storage, name)
         if self.training is not None:
             if "input_gradient" in self.training.segments:
                 self.training.fill("input_gradient")
@@ -367,6 +372,7 @@ class Replica:
             is_train=is_train,
             parameters=self._memory.parameters,
             auxiliaries=self._memory.auxiliaries,
+            gradient_rows=self._memory.gradient_rows,
         )
 
     def _begin_forward(self) -> StepKey:
@@ -406,7 +412,9 @@ class Replica:
             return
         for name in self._written:
             tensor = memory.parameters.tensors.get(name)
-            if tensor is not None and memory.placement.holds(self.index, name):
+            if name in memory.gradient_rows.tensors:
+                clear_gradient(self.storage, name)
+            elif tensor is not None and memory.placement.holds(self.index, name):
                 zeros = np.zeros(tensor.shape, tensor.dtype)
                 self.storage.write("gradient", name, zeros)
         memory.gradients_zero[self.index] = True

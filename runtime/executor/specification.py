@@ -28,12 +28,14 @@ class InputSpec:
         dtype: NumPy's name of the element type.
         batch_axis: The axis that is split over the devices; -1 gives every device the
             whole array.
+        stype: Storage type: "default", or "csr" for scipy.sparse CSR matrices.
     """
 
     name: str
     shape: Shape
     dtype: str = "float32"
     batch_axis: int = 0
+    stype: str = "default"
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ def plan_request(
     is_train: bool,
     parameters: Layout | None,
     auxiliaries: Layout | None,
+    gradient_rows: Layout | None,
 ) -> Request:
     """What one device has to compile for its rows of the batch."""
     return Request(
@@ -119,4 +122,6 @@ def plan_request(
         auxiliaries,
         native,
         spec.guards,
+        csr=frozenset(i.name for i in spec.inputs if i.stype == "csr"),
+        gradient_rows=gradient_rows,
     )

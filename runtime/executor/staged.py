@@ -222,6 +222,7 @@ class StagedReplica:
             is_train=self._trained,
             parameters=memory.parameters,
             auxiliaries=memory.auxiliaries,
+            gradient_rows=memory.gradient_rows,
         )
         values = self._zeros(spec.inputs)
         for name, array in self._given.items():
@@ -435,6 +436,7 @@ class StagedReplica:
                 auxiliaries=auxiliaries,
                 native=self._device.native,
                 guards=spec.guards,
+                gradient_rows=memory.gradient_rows,
                 inference=stage.infer(self._staging.inference),
                 positions=self._staging.positions,
             )

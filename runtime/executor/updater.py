@@ -43,6 +43,8 @@ class Updater:
             are used, so that graphs with some of the parameters can be trained in turn.
         accumulates: The parameters whose gradients a step adds to the accumulators that
             the update then reads; None if it reads the gradients themselves.
+        lazy: Where a gradient is row-sparse, and the rule can, update only the rows
+            that it has.
     """
 
     rule: str | None
@@ -54,3 +56,4 @@ class Updater:
     create_state: Callable[[int, Array], Any] | None = None
     shares: Updater | None = None
     accumulates: tuple[str, ...] | None = None
+    lazy: bool = False

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from runtime.graph.build import Native
-from runtime.graph.plan import DefinitionRow, Layout, Plan, Row
+from runtime.graph.face import row_values
+from runtime.graph.plan import (
+    DefinitionRow,
+    Layout,
+    Operand,
+    Plan,
+    Row,
+    RowSparseTensor,
+)
 
 
 def plan_accumulate(
@@ -16,25 +24,42 @@ def plan_accumulate(
     names: Sequence[str],
     present: Collection[str],
     native: Native | None = None,
+    gradient_rows: Layout | None = None,
 ) -> Plan:
     """Plan the accumulator of one device.
 
-    Segments `gradient` and `accumulator` have the parameters' layout. Section "start"
-    sets the accumulator to the gradients, "add" adds them.
+    Segments `gradient` and `accumulator` have the parameters' layout; row-sparse
+    gradients and their sums are in segments `gradient_rows`, `accumulator_rows`,
+    `gradient_values` and `accumulator_values`. Section "start" sets the accumulator to
+    the gradients, "add" adds them.
 
     Args:
         layout: The parameters' layout.
         names: Parameters that have an accumulator.
         present: Those of them whose gradients are computed; others add nothing.
         native: What the device offers besides NumPy definitions.
+        gradient_rows: Layout of the row numbers of gradients that are row-sparse.
     """
+    numbers = gradient_rows or Layout({}, 0)
+    values = row_values(numbers, layout)
     gradients = layout.rename("gradient").tensors
     sums = layout.rename("accumulator").tensors
 
+    def sparse(name: str, kind: str) -> RowSparseTensor:
+        return RowSparseTensor(
+            numbers.rename(f"{kind}_rows").tensors[name],
+            values.rename(f"{kind}_values").tensors[name],
+        )
+
     def row(name: str, operator: str) -> Row:
-        source, target = gradients[name], sums[name]
-        if native is not None and operator != "0":
-            kernel = native.accumulate(source, target, operator == "+=", name)
+        source: Operand = gradients[name]
+        target: Operand = sums[name]
+        if name in numbers.tensors:
+            source, target = sparse(name, "gradient"), sparse(name, "accumulator")
+        elif native is not None and operator != "0":
+            kernel = native.accumulate(
+                gradients[name], sums[name], operator == "+=", name
+            )
             if kernel is not None:
                 return kernel
         inputs = () if operator == "0" else (source,)
@@ -43,10 +68,16 @@ def plan_accumulate(
     here = [name for name in names if name in present]
     absent = [name for name in names if name not in present]
     return Plan(
-        segments=dict.fromkeys(("gradient", "accumulator"), layout.nbytes),
+        segments={
+            **dict.fromkeys(("gradient", "accumulator"), layout.nbytes),
+            **dict.fromkeys(("gradient_rows", "accumulator_rows"), numbers.nbytes),
+            **dict.fromkeys(("gradient_values", "accumulator_values"), values.nbytes),
+        },
         tensors={
             "gradient": {name: gradients[name] for name in here},
             "accumulator": {name: sums[name] for name in names},
+            "accumulator_rows": numbers.rename("accumulator_rows").tensors,
+            "accumulator_values": values.rename("accumulator_values").tensors,
         },
         sections={
             "start": (*(row(n, "=") for n in here), *(row(n, "0") for n in absent)),

@@ -19,6 +19,7 @@ import numpy as np
 from runtime.errors import GraphError
 from runtime.graph.draft import (
     Buffer,
+    Csr,
     DefinitionDraft,
     Dense,
     Draft,
@@ -26,10 +27,12 @@ from runtime.graph.draft import (
     Image,
     NativeDraft,
     Operand,
+    RowSparse,
 )
 from runtime.graph.infer import Inference
 from runtime.graph.ir import Entry, Graph, Node, Shape
-from runtime.graph.plan import NativeRow, Section, Tensor, UpdateRow
+from runtime.graph.plan import CsrTensor, NativeRow, Section, Tensor, UpdateRow
+from runtime.graph.storage import Storage
 
 
 class Step(Protocol):
@@ -72,9 +75,20 @@ class Native(Protocol):
         ...
 
 
+class RowSparseBook(Protocol):
+    """See `runtime.graph.row_sparse_gradients.RowSparseGradients`."""
+
+    def __contains__(self, entry: Entry) -> bool: ...
+    def sum(self, entry: Entry) -> RowSparse | None: ...
+    def fresh(self, entry: Entry) -> RowSparse: ...
+    def contribute(self, entry: Entry, form: RowSparse) -> None: ...
+
+
 class GradientBook(Protocol):
     """Where steps find and leave gradients: see `runtime.graph.gradient.Gradients`."""
 
+    @property
+    def row_sparse(self) -> RowSparseBook: ...
     def wanted(self, entry: Entry) -> bool: ...
     def dense(self, entry: Entry) -> Dense | None: ...
     def image(self, entry: Entry) -> Image | None: ...
@@ -108,12 +122,15 @@ class Builder:
         parameters: frozenset[Entry],
         is_train: bool,
         native: Native | None,
+        storage: Storage,
+        csr: Mapping[Entry, CsrTensor],
         positions: Mapping[str, int] | None = None,
     ) -> None:
         self.graph = graph
         self.inference = inference
         self.is_train = is_train
         self.native = native
+        self.storage = storage
         self.parameters = parameters
         self.sections: dict[Section, list[Draft]] = {}
         self.section: Section = "forward"
@@ -125,7 +142,7 @@ class Builder:
         self.halo: dict[Entry, tuple[int, int]] = {}
         self.gradient_halo: dict[Entry, tuple[int, int]] = {}
         self.unpadded: set[Entry] = set()
-        self._forms: dict[Entry, dict[type, Form]] = {}
+        self._forms: dict[Entry, dict[type, Form | Csr]] = {}
         self._saved: dict[tuple[Node, str], Buffer] = {}
         self._next = {
             entry: self._placed(tensor, entry.name + ".next")
@@ -133,6 +150,8 @@ class Builder:
         }
         for entry, tensor in places.items():
             self.define(entry, self._placed(tensor, entry.name))
+        for entry, matrix in csr.items():
+            self.define(entry, Csr(matrix))
         self._outputs = list(zip(graph.outputs, output_places, strict=True))
         self._output_places: dict[Entry, Tensor] = {}
         for entry, tensor in self._outputs:
@@ -179,13 +198,19 @@ class Builder:
 
     # Values ----------------------------------------------------------------------
 
-    def define(self, entry: Entry, form: Form) -> None:
+    def define(self, entry: Entry, form: Form | Csr) -> None:
         """Say in which form (or second form) a value stands."""
         self._forms.setdefault(entry, {})[type(form)] = form
 
     def dense(self, entry: Entry) -> Dense:
-        """The value row-major, converted once if it stands as an image."""
+        """The value row-major, converted once if it stands otherwise."""
         forms = self._forms[entry]
+        if Dense not in forms and Csr in forms:
+            matrix = forms[Csr]
+            assert isinstance(matrix, Csr)
+            target = self.output(entry)
+            self.emit(DefinitionDraft("=", entry.node.name, (matrix,), (target,)))
+            forms[Dense] = target
         if Dense not in forms:
             image = forms[Image]
             assert isinstance(image, Image)
@@ -199,12 +224,21 @@ class Builder:
         assert isinstance(found, Dense)
         return found
 
+    def csr_or_dense(self, entry: Entry) -> Csr | Dense:
+        """The value as a CSR matrix if it stands so."""
+        form = self._forms[entry].get(Csr)
+        return form if isinstance(form, Csr) else self.dense(entry)
+
+    def new_csr(self, entry: Entry) -> Csr:
+        """A place for a node's output that is a CSR matrix."""
+        tensor = CsrTensor(entry.name, self.shape(entry), self.dtype(entry))
+        return Csr(tensor)
+
     def image(self, entry: Entry) -> Image:
         """The value as an image with the halo that its users need."""
         forms = self._forms[entry]
         if Image not in forms:
-            source = forms[Dense]
-            assert isinstance(source, Dense)
+            source = self.dense(entry)
             alias = Image(source.buffer, source.shape)
             if alias.is_dense and self.halo.get(entry, (0, 0)) == (0, 0):
                 forms[Image] = alias

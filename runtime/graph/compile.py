@@ -7,9 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from runtime.graph import plan
 from runtime.graph.build import Builder, Step
 from runtime.graph.definition import DefinitionStep
-from runtime.graph.draft import At, Buffer, DefinitionDraft, Dense, Draft, Operand
+from runtime.graph.draft import (
+    At,
+    Buffer,
+    Csr,
+    DefinitionDraft,
+    Dense,
+    Draft,
+    Operand,
+    RowSparse,
+    Stored,
+)
 from runtime.graph.face import Face, make_face
 from runtime.graph.gradient import Gradients
 from runtime.graph.infer import infer
@@ -21,6 +32,7 @@ from runtime.graph.plan import (
     NativeRow,
     Plan,
     Row,
+    RowSparseTensor,
     Section,
     Span,
     Tensor,
@@ -31,6 +43,8 @@ from runtime.graph.request import (
     check_names,
     parameter_names,
 )
+from runtime.graph.row_sparse_gradients import RowSparseGradients
+from runtime.graph.storage import infer_storage
 
 __all__ = ["GradientRequest", "Request", "compile_plan", "parameter_names"]
 
@@ -46,7 +60,8 @@ def compile_plan(request: Request) -> Plan:
     graph.check_names()
     check_names(request)
     inference = request.inference or infer(graph, request.shapes, request.dtypes)
-    face = make_face(request, inference)
+    storage = infer_storage(graph, request.csr, _may_be_row_sparse(request))
+    face = make_face(request, inference, storage)
     builder = Builder(
         graph,
         inference,
@@ -56,6 +71,8 @@ def compile_plan(request: Request) -> Plan:
         _parameters(request),
         request.is_train,
         request.native,
+        storage,
+        face.csr,
         request.positions,
     )
     steps = _steps(builder)
@@ -70,6 +87,15 @@ def compile_plan(request: Request) -> Plan:
                 if request.gradients[entry.name] == "add"
             ),
             face.heads,
+            RowSparseGradients(
+                builder,
+                face.row_sparse,
+                frozenset(
+                    entry
+                    for entry in face.row_sparse
+                    if request.gradients[entry.name] == "add"
+                ),
+            ),
         )
     for step in steps:
         step.forward(builder)
@@ -95,6 +121,15 @@ def compile_plan(request: Request) -> Plan:
 def _parameters(request: Request) -> frozenset[Entry]:
     names = frozenset(parameter_names(request.graph, request.inputs))
     return frozenset(Entry(n) for n in request.graph.arguments if n.name in names)
+
+
+def _may_be_row_sparse(request: Request) -> frozenset[str]:
+    """Parameters whose gradient is wanted, as far as they have shared places."""
+    names = parameter_names(request.graph, request.inputs)
+    wanted = {n for n in names if request.gradients.get(n, "null") != "null"}
+    if request.gradient_rows is not None:
+        wanted &= request.gradient_rows.tensors.keys()
+    return frozenset(wanted)
 
 
 def _steps(builder: Builder) -> list[Step]:
@@ -136,15 +171,27 @@ def _finish(
             tensor
             for entry, tensor in face.gradients.items()
             if request.gradients[entry.name] == "add"
+        )
+        + tuple(
+            part
+            for entry, tensor in face.row_sparse.items()
+            if request.gradients[entry.name] == "add"
+            for part in (tensor.rows, tensor.values)
         ),
+        csr={entry.name: tensor for entry, tensor in face.csr.items()},
     )
 
 
 def _row(draft: Draft, placement: Placement) -> Row:
-    def tensor(form: Dense | None) -> Tensor | None:
-        if form is None:
-            return None
+    def tensor(form: Dense) -> Tensor:
         return Tensor(placement.addresses[form.buffer], form.shape, form.dtype)
+
+    def stored(form: Stored | None) -> plan.Operand | None:
+        if isinstance(form, RowSparse):
+            return RowSparseTensor(tensor(form.rows), tensor(form.values))
+        if isinstance(form, Csr):
+            return form.tensor
+        return None if form is None else tensor(form)
 
     if isinstance(draft, DefinitionDraft):
         return DefinitionRow(
@@ -154,10 +201,10 @@ def _row(draft: Draft, placement: Placement) -> Row:
             draft.position,
             draft.attributes,
             draft.is_train,
-            tuple(map(tensor, draft.inputs)),
-            tuple(map(tensor, draft.outputs)),
-            tuple(map(tensor, draft.grads_out)),
-            tuple(map(tensor, draft.grads_in)),
+            tuple(map(stored, draft.inputs)),
+            tuple(map(stored, draft.outputs)),
+            tuple(map(stored, draft.grads_out)),
+            tuple(map(stored, draft.grads_in)),
         )
 
     def address(at: At) -> Address:

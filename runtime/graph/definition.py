@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.graph.build import Builder
-from runtime.graph.draft import DefinitionDraft, Dense
+from runtime.graph.draft import Csr, DefinitionDraft, Dense, RowSparse
 from runtime.graph.ir import Entry, Node
 from runtime.graph.registry import Operator
 
@@ -38,8 +38,11 @@ class DefinitionStep:
             first = Entry(node, 0)
             b.define(first, source.view(b.shape(first)))
             return
-        outputs = [b.output(entry) for entry in self._entries()]
-        inputs = [b.dense(entry) for entry in node.inputs]
+        outputs: list[Csr | Dense] = [
+            b.new_csr(entry) if entry in b.storage.csr else b.output(entry)
+            for entry in self._entries()
+        ]
+        inputs = [self._input(b, i) for i in range(len(node.inputs))]
         for entry, form in zip(self._entries(), outputs, strict=True):
             b.define(entry, form)
         if b.is_train:
@@ -56,6 +59,16 @@ class DefinitionStep:
             )
         )
 
+    def _input(self, b: Builder, position: int, backward: bool = False) -> Csr | Dense:
+        """An input as the definition, or the gradient rule, takes it."""
+        entry, operator = self.node.inputs[position], self._operator
+        names = operator.input_names(self.node.attributes)
+        # Elementwise slopes are for arrays.
+        takes_csr = not (backward and operator.keeps_zeros)
+        if takes_csr and names[position] in operator.csr_inputs:
+            return b.csr_or_dense(entry)
+        return b.dense(entry)
+
     def backward(self, b: Builder) -> None:
         node, operator, book = self.node, self._operator, b.gradients
         outputs = self._entries()
@@ -67,26 +80,31 @@ class DefinitionStep:
                 node.inputs[:differentiable], names[:differentiable], strict=True
             )
         ]
-        grads_out = [book.dense(entry) for entry in outputs]
+        rows = book.row_sparse
+        grads_out: list[Dense | RowSparse | None] = [
+            rows.sum(entry) if entry in rows else book.dense(entry) for entry in outputs
+        ]
         is_loss = operator.ignores_head_gradient(node.attributes)
         if not any(targets) or (not is_loss and not any(grads_out)):
             return
         if operator.shares_gradient or (operator.is_view and operator.backward):
             shared = grads_out[0]
-            assert shared is not None
+            assert isinstance(shared, Dense)
             for entry in filter(None, targets):
                 book.contribute(entry, shared.view(b.shape(entry)), owned=False)
             return
         if operator.backward is None:
             return
         saved = operator.saved_for(node.attributes)
-        grads_in: list[Dense | None] = []
+        grads_in: list[Dense | RowSparse | None] = []
         taken: set[Entry] = set()
         for target in targets:
             # An input that stands twice gets two arrays, or the second would
             # overwrite the first.
             if target is None:
                 grads_in.append(None)
+            elif target in rows:
+                grads_in.append(rows.fresh(target))
             elif target in taken:
                 grads_in.append(
                     b.new_dense(target.name, b.shape(target), b.dtype(target))
@@ -99,8 +117,8 @@ class DefinitionStep:
                 operator.name,
                 node.name,
                 tuple(
-                    b.dense(entry) if i in saved.inputs else None
-                    for i, entry in enumerate(node.inputs)
+                    self._input(b, i, backward=True) if i in saved.inputs else None
+                    for i in range(len(node.inputs))
                 ),
                 tuple(
                     b.dense(entry) if i in saved.outputs else None
@@ -115,5 +133,9 @@ class DefinitionStep:
             )
         )
         for target, grad in zip(targets, grads_in, strict=True):
-            if target is not None and grad is not None:
+            if target is None or grad is None:
+                continue
+            if isinstance(grad, RowSparse):
+                rows.contribute(target, grad)
+            else:
                 book.contribute(target, grad)

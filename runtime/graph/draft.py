@@ -1,8 +1,9 @@
 """What a plan is drafted of: buffers, forms of values, rows without addresses.
 
-A value may stand in two forms: *dense* (row-major, as at the face) and *image* (NHWC,
+A value may stand in three forms: *dense* (row-major, as at the face), *image* (NHWC,
 channels padded to 8, a zero halo around every picture so that convolutions need no
-padding pass).
+padding pass) and *CSR* (a sparse matrix of any number of elements). A gradient may be
+row-sparse instead, from its first contribution to its place at the face.
 
 Next: `runtime.graph.build`.
 """
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from runtime.graph.ir import Shape
-from runtime.graph.plan import Tensor
+from runtime.graph.plan import CsrTensor, Tensor
 
 CHANNEL_BLOCK = 8
 
@@ -119,7 +120,27 @@ class Image:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Csr:
+    """A CSR matrix that the program keeps by name."""
+
+    tensor: CsrTensor
+
+    @property
+    def shape(self) -> Shape:
+        return self.tensor.shape
+
+
+@dataclass(frozen=True, slots=True)
+class RowSparse:
+    """Some rows of an array; as `plan.RowSparseTensor`, without addresses."""
+
+    rows: Dense
+    values: Dense
+
+
 Form = Dense | Image
+Stored = Dense | Csr | RowSparse
 Operand = At | tuple[At, ...] | int | float
 
 
@@ -129,19 +150,24 @@ class DefinitionDraft:
 
     operator: str
     node: str
-    inputs: tuple[Dense | None, ...]
-    outputs: tuple[Dense | None, ...]
+    inputs: tuple[Stored | None, ...]
+    outputs: tuple[Stored | None, ...]
     backward: bool = False
     position: int = 0
     attributes: Mapping[str, str] = field(default_factory=dict)
     is_train: bool = False
-    grads_out: tuple[Dense | None, ...] = ()
-    grads_in: tuple[Dense | None, ...] = ()
+    grads_out: tuple[Stored | None, ...] = ()
+    grads_in: tuple[Stored | None, ...] = ()
 
     @property
     def buffers(self) -> list[Buffer]:
-        forms = (*self.inputs, *self.outputs, *self.grads_out, *self.grads_in)
-        return [form.buffer for form in forms if form is not None]
+        found: list[Buffer] = []
+        for form in (*self.inputs, *self.outputs, *self.grads_out, *self.grads_in):
+            if isinstance(form, RowSparse):
+                found += (form.rows.buffer, form.values.buffer)
+            elif isinstance(form, Dense):
+                found.append(form.buffer)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

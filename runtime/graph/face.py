@@ -12,8 +12,9 @@ from runtime.errors import GraphError, ShapeError
 from runtime.graph.gradient import needing_gradient, required_heads
 from runtime.graph.infer import Inference
 from runtime.graph.ir import Entry, Graph, Node, Shape
-from runtime.graph.plan import Layout, Tensor
+from runtime.graph.plan import CsrTensor, Layout, RowSparseTensor, Tensor
 from runtime.graph.request import Request, parameter_names
+from runtime.graph.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -26,9 +27,11 @@ class Face:
     heads: Mapping[Entry, Tensor]
     auxiliary_next: Mapping[Entry, Tensor]
     outputs: Sequence[Tensor]
+    csr: Mapping[Entry, CsrTensor]
+    row_sparse: Mapping[Entry, RowSparseTensor]
 
 
-def make_face(request: Request, inference: Inference) -> Face:
+def make_face(request: Request, inference: Inference, storage: Storage) -> Face:
     """Lay out every tensor of the face.
 
     Raises:
@@ -44,7 +47,16 @@ def make_face(request: Request, inference: Inference) -> Face:
 
     wished = {name for name, wish in request.gradients.items() if wish != "null"}
     arguments = {node.name: node for node in graph.arguments}
-    inputs = [arguments[name] for name in request.inputs]
+    inputs = [arguments[n] for n in request.inputs if n not in request.csr]
+    csr = {
+        Entry(arguments[name]): CsrTensor(
+            name,
+            inference.shapes[Entry(arguments[name])],
+            inference.dtypes[Entry(arguments[name])].name,
+        )
+        for name in request.inputs
+        if name in request.csr
+    }
     names = parameter_names(graph, request.inputs)
     parameters = request.parameters or Layout.pack(
         "parameter", items(arguments[name] for name in names), gap
@@ -67,18 +79,34 @@ def make_face(request: Request, inference: Inference) -> Face:
     gradients: dict[Entry, Tensor] = {}
     heads: dict[Entry, Tensor] = {}
     auxiliary_next: dict[Entry, Tensor] = {}
+    row_sparse: dict[Entry, RowSparseTensor] = {}
     if request.is_train:
         layouts["gradient"] = parameters.rename("gradient")
         layouts["auxiliary_next"] = auxiliaries.rename("auxiliary_next")
+        layouts["gradient_rows"] = request.gradient_rows or row_numbers(
+            items(e.node for e in storage.row_sparse if e.node.name in names), gap
+        )
+        layouts["gradient_values"] = row_values(
+            layouts["gradient_rows"], parameters, gap
+        )
         layouts["input_gradient"] = Layout.pack(
-            "input_gradient", items(n for n in inputs if n.name in wished), gap
+            "input_gradient",
+            items(arguments[n] for n in request.inputs if n in wished),
+            gap,
         )
         for name in wished:
+            entry = Entry(arguments[name])
+            if name in names and name in layouts["gradient_rows"].tensors:
+                row_sparse[entry] = RowSparseTensor(
+                    layouts["gradient_rows"].tensors[name],
+                    layouts["gradient_values"].tensors[name],
+                )
+                continue
             segment = "gradient" if name in names else "input_gradient"
-            gradients[Entry(arguments[name])] = layouts[segment].tensors[name]
+            gradients[entry] = layouts[segment].tensors[name]
         ordered = {Entry(n): None for n in graph.arguments}
         gradients = {entry: gradients[entry] for entry in ordered if entry in gradients}
-        needed = needing_gradient(graph, frozenset(gradients))
+        needed = needing_gradient(graph, frozenset({**gradients, **row_sparse}))
         required = required_heads(graph, needed)
         layouts["head"] = Layout.pack(
             "head",
@@ -94,7 +122,23 @@ def make_face(request: Request, inference: Inference) -> Face:
     values |= {Entry(arguments[n]): parameters.tensors[n] for n in names}
     values |= {Entry(n): auxiliaries.tensors[n.name] for n in graph.auxiliaries}
     outputs = list(layouts["output"].tensors.values())
-    return Face(layouts, values, gradients, heads, auxiliary_next, outputs)
+    return Face(
+        layouts, values, gradients, heads, auxiliary_next, outputs, csr, row_sparse
+    )
+
+
+def row_numbers(items: Iterable[tuple[str, Shape, str]], gap: int = 0) -> Layout:
+    """Where the row numbers of row-sparse gradients of these parameters lie."""
+    ordered = sorted(items)
+    rows = [(name, (1 + shape[0],), "int64") for name, shape, _ in ordered]
+    return Layout.pack("gradient_rows", rows, gap)
+
+
+def row_values(rows: Layout, parameters: Layout, gap: int = 0) -> Layout:
+    """Where their values lie."""
+    tensors = [(name, parameters.tensors[name]) for name in rows.tensors]
+    items = [(name, tensor.shape, tensor.dtype) for name, tensor in tensors]
+    return Layout.pack("gradient_values", items, gap)
 
 
 def output_names(graph: Graph) -> list[str]:

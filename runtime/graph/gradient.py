@@ -20,6 +20,7 @@ from runtime.graph.build import Builder
 from runtime.graph.draft import Buffer, Dense, Form, Image
 from runtime.graph.ir import Entry, Graph
 from runtime.graph.plan import Tensor
+from runtime.graph.row_sparse_gradients import RowSparseGradients
 
 
 class Gradients:
@@ -30,6 +31,7 @@ class Gradients:
         places: Tensor at the face for each variable whose gradient is requested.
         add: Those of them whose request is "add".
         heads: Tensor at the face for each output that needs a head gradient.
+        row_sparse: The book of the gradients that are row-sparse; none is here.
     """
 
     def __init__(
@@ -38,9 +40,12 @@ class Gradients:
         places: Mapping[Entry, Tensor],
         add: frozenset[Entry],
         heads: Mapping[Entry, Tensor],
+        row_sparse: RowSparseGradients,
     ) -> None:
         self._b = builder
-        self._needed = needing_gradient(builder.graph, frozenset(places))
+        self.row_sparse = row_sparse
+        requested = frozenset({*places, *row_sparse.places})
+        self._needed = needing_gradient(builder.graph, requested)
         self._places = {
             entry: Dense(
                 Buffer(f"{entry.name}.gradient", tensor.nbytes, place=tensor),
@@ -165,6 +170,7 @@ class Gradients:
             assert found is not None
             if found.buffer is not place.buffer:
                 self._b.copy(found, place, entry.name)
+        self.row_sparse.finish(self.dense)
 
     def _mark(self, entry: Entry, owned: bool) -> None:
         if owned:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -70,6 +70,31 @@ class Tensor:
 
 
 @dataclass(frozen=True, slots=True)
+class RowSparseTensor:
+    """Memory for some rows of an array: see `runtime.row_sparse.RowSparsePlace`.
+
+    Attributes:
+        rows: int64 (1 + rows of the array): how many are there, then their numbers.
+        values: Of the array's shape; its first rows hold the values.
+    """
+
+    rows: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CsrTensor:
+    """A scipy.sparse CSR matrix, which a program keeps by name: its size varies."""
+
+    name: str
+    shape: Shape
+    dtype: str
+
+
+Operand = Tensor | RowSparseTensor | CsrTensor
+
+
+@dataclass(frozen=True, slots=True)
 class Span:
     """Bytes that a row reads or writes."""
 
@@ -91,7 +116,7 @@ class DefinitionRow:
 
     Attributes:
         operator: Registered name, or "+=", "=" and "0" for the planner's own sums,
-            copies and zero fills.
+            copies and zero fills; "rows=" copies the rows that are there.
         backward: Whether this is the gradient rule.
         node: The node's name, for errors and traces.
         position: The node's position in the graph: part of the key of its random
@@ -108,10 +133,10 @@ class DefinitionRow:
     position: int
     attributes: Mapping[str, str]
     is_train: bool
-    inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor | None, ...]
-    grads_out: tuple[Tensor | None, ...] = ()
-    grads_in: tuple[Tensor | None, ...] = ()
+    inputs: tuple[Operand | None, ...]
+    outputs: tuple[Operand | None, ...]
+    grads_out: tuple[Operand | None, ...] = ()
+    grads_in: tuple[Operand | None, ...] = ()
 
     @property
     def reads(self) -> tuple[Span, ...]:
@@ -191,7 +216,37 @@ class UpdateRow:
         return spans(self.results)
 
 
-Row = DefinitionRow | NativeRow | UpdateRow
+@dataclass(frozen=True, slots=True)
+class RowSparseUpdateRow:
+    """An `UpdateRow` for the rows that row-sparse gradients have, each by itself.
+
+    Attributes:
+        part, parts: Which share of these rows.
+        results: Where the new rows of weight and states are written, with their
+            numbers.
+    """
+
+    rule: str
+    node: str
+    weight: Tensor
+    gradients: tuple[RowSparseTensor, ...]
+    states: tuple[Tensor, ...]
+    hyper: Tensor
+    reset: bool
+    part: int
+    parts: int
+    results: tuple[RowSparseTensor, ...]
+
+    @property
+    def reads(self) -> tuple[Span, ...]:
+        return spans((self.weight, *self.gradients, *self.states, self.hyper))
+
+    @property
+    def writes(self) -> tuple[Span, ...]:
+        return spans(self.results)
+
+
+Row = DefinitionRow | NativeRow | UpdateRow | RowSparseUpdateRow
 
 
 @dataclass(frozen=True)
@@ -242,18 +297,21 @@ class Plan:
     Attributes:
         segments: Size of each segment in bytes. The usual names: `parameter`,
             `auxiliary`, `auxiliary_next`, `gradient` (laid out as `parameter`),
+            `gradient_rows` and `gradient_values` (row-sparse gradients),
             `input`, `input_gradient`, `head` (head gradients), `output`, `arena`,
             `halo` (images with a halo), `packed` (repacked weights).
         tensors: For each face segment, its named dense tensors: what `write` and
             `read` of a program go by. `output` is keyed by output name.
         sections: The rows to run, in order.
         slotted: Segments of which a program keeps one copy per step in flight.
-        zeroed: Segments that must be zero before first use (halos, padding).
+        zeroed: Segments that must be zero before first use (halos, padding, counts
+            of rows).
         output_names: Names of the outputs in the graph's order.
         heads: The outputs that need a head gradient in `backward`.
         guards: Bytes of guard zone between neighbours in every segment; 0 normally.
         accumulated: Gradients that `backward` adds to: running it twice is not
             running it once.
+        csr: Inputs that come as CSR matrices, by name; they have no segment.
     """
 
     segments: Mapping[str, int]
@@ -262,9 +320,10 @@ class Plan:
     output_names: tuple[str, ...] = ()
     heads: tuple[str, ...] = ()
     slotted: tuple[str, ...] = ("input", "output")
-    zeroed: tuple[str, ...] = ("halo",)
+    zeroed: tuple[str, ...] = ("halo", "gradient_rows")
     guards: int = 0
     accumulated: tuple[Tensor, ...] = ()
+    csr: Mapping[str, CsrTensor] = field(default_factory=dict)
 
     @property
     def all_native(self) -> bool:
@@ -289,10 +348,15 @@ def round_up(nbytes: int, multiple: int = ALIGNMENT) -> int:
     return -(-nbytes // multiple) * multiple
 
 
-def spans(tensors: Iterable[Tensor | None]) -> tuple[Span, ...]:
-    """The bytes of dense tensors."""
-    return tuple(
-        Span(t.address.segment, t.address.offset, t.address.offset + t.nbytes)
-        for t in tensors
-        if t is not None
-    )
+def spans(operands: Iterable[Operand | None]) -> tuple[Span, ...]:
+    """The bytes of operands; a CSR matrix counts as a segment of its own."""
+    found: list[Span] = []
+    for operand in operands:
+        if isinstance(operand, RowSparseTensor):
+            found += spans((operand.rows, operand.values))
+        elif isinstance(operand, CsrTensor):
+            found.append(Span(f"csr {operand.name}", 0, 1))
+        elif operand is not None:
+            begin = operand.address.offset
+            found.append(Span(operand.address.segment, begin, begin + operand.nbytes))
+    return tuple(found)

@@ -8,7 +8,7 @@ file per family; importing `runtime.ops` fills the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -78,6 +78,21 @@ class Backward(Protocol):
     ) -> None: ...
 
 
+class RowSparseRule(Protocol):
+    """Names of the inputs whose gradient is row-sparse.
+
+    The gradient rule is given `runtime.row_sparse.RowSparsePlace` objects for these.
+
+    Args:
+        p: The attributes.
+        csr: Names of the inputs that are CSR matrices.
+        head: Whether the output's gradient is row-sparse; if the answer is none
+            without it, the rule can read such a gradient.
+    """
+
+    def __call__(self, p: Any, csr: Collection[str], head: bool) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Saved:
     """Positions of the inputs and outputs that a gradient rule reads."""
@@ -122,6 +137,11 @@ class Operator:
         variadic: The operator takes any number of inputs, counted by `num_args`.
         parameter_defaults: Hidden attributes of variables made for missing inputs,
             such as {"moving_var": {"__init__": '["one", {}]'}}.
+        csr_inputs: Inputs that may come as scipy.sparse CSR matrices; others are made
+            dense.
+        keeps_zeros: An elementwise function with f(0) = 0: of a CSR matrix it makes
+            another, by its definition over the stored values alone.
+        row_sparse_gradients: Which gradients the rule writes as rows; None: none.
     """
 
     name: str
@@ -145,6 +165,9 @@ class Operator:
     is_random: bool = False
     variadic: bool = False
     parameter_defaults: Mapping[str, Mapping[str, str]] | None = None
+    csr_inputs: tuple[str, ...] = ()
+    keeps_zeros: bool = False
+    row_sparse_gradients: RowSparseRule | None = None
 
     def input_names(self, p: Any) -> tuple[str, ...]:
         return self.inputs(p) if callable(self.inputs) else self.inputs

@@ -38,6 +38,9 @@ class Request:
             from the whole graph; then `shapes` and `dtypes` are not looked at.
         positions: Position of each node in the whole graph, by name, if this is a stage
             of it: part of the key of random numbers.
+        csr: Inputs that come as CSR matrices.
+        gradient_rows: Layout, to share with other plans, of the row numbers of
+            row-sparse gradients; no other gradients are row-sparse then.
     """
 
     graph: Graph
@@ -52,6 +55,8 @@ class Request:
     guards: int = 0
     inference: Inference | None = None
     positions: Mapping[str, int] | None = None
+    csr: frozenset[str] = frozenset()
+    gradient_rows: Layout | None = None
 
 
 def parameter_names(graph: Graph, inputs: Iterable[str]) -> tuple[str, ...]:

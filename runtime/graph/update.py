@@ -25,6 +25,7 @@ from runtime.graph.plan import (
     UpdateRow,
     round_up,
 )
+from runtime.graph.row_sparse_update import RowSparseGradients
 
 HYPER_LIMIT = 16  # scalars that a rule may have
 MASTER = "master"
@@ -45,6 +46,8 @@ def plan_update(
     native: Native | None = None,
     fixed_ones: Collection[str] = (),
     master: bool = False,
+    gradient_rows: Layout | None = None,
+    lazy: bool = False,
 ) -> Plan:
     """Plan one device's part of an update.
 
@@ -67,12 +70,21 @@ def plan_update(
         fixed_ones: Parameters that enter the update as 1 (BatchNorm's fixed gamma).
         master: Keep float32 states for float16 parameters, among them a copy of the
             parameter itself, `state.master`, which is what is updated.
+        gradient_rows: Layout of the row numbers of gradients that are row-sparse, which
+            `gradient_rows.<d>` and `gradient_values.<d>` hold; None: there are none.
+        lazy: Update only the rows that these gradients have (of parameters without
+            master copies); otherwise they are made dense first.
     """
     tensors = [layout.tensors[name] for name in names]
+    row_sparse = RowSparseGradients(gradient_rows or Layout({}, 0), layout, devices)
+    masters = {
+        n for n, t in zip(names, tensors, strict=True) if master and t.dtype == HALF
+    }
+    by_rows = {n for n in names if lazy and n in row_sparse and n not in masters}
     kept = states_layout(layout) if master else layout
     states = (*states, MASTER) if master else states
     hyper_layout = Layout.pack("hyper", [("hyper", (len(names), hyper), "float64")])
-    total = sum(tensor.size for tensor in tensors)
+    total = sum(layout.tensors[name].size for name in names if name not in by_rows)
     first, last = total * part // parts, total * (part + 1) // parts
     prepare: list[Row] = []
     update: list[Row] = []
@@ -81,17 +93,18 @@ def plan_update(
     for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
         begin = min(max(first - position, 0), tensor.size)
         end = min(max(last - position, 0), tensor.size)
-        if whole:
-            inside = first <= position + tensor.size // 2 < last
+        is_whole = whole or name in row_sparse
+        if is_whole:
+            inside = name in by_rows or first <= position + tensor.size // 2 < last
             begin, end = 0, tensor.size if inside else 0
-        position += tensor.size
+        if name not in by_rows:
+            position += tensor.size
         if begin == end:
             continue
         base = hyper_layout.tensors["hyper"].address.offset + 8 * hyper * i
-        piece = partial(_piece, tensor, begin=begin, end=end, whole=whole)
-        state = partial(_piece, kept.tensors[name], begin=begin, end=end, whole=whole)
+        cut = partial(_piece, begin=begin, end=end, whole=is_whole)
+        piece, state = partial(cut, tensor), partial(cut, kept.tensors[name])
         own = [state(f"state.{s}") for s in states]
-        has_master = master and tensor.dtype == HALF
         row = UpdateRow(
             rule,
             name,
@@ -100,8 +113,17 @@ def plan_update(
             tuple(own[:-1] if master else own),
             Tensor(Address("hyper", base), (hyper,), "float64"),
             reset=name in fixed_ones,
-            master=own[-1] if has_master else None,
+            master=own[-1] if name in masters else None,
         )
+        if name in by_rows:
+            compute, changes, beside = row_sparse.lazy(row, part, parts, beside)
+            prepare.append(compute)
+            update.extend(changes)
+            continue
+        if name in row_sparse:
+            copies, dense, beside = row_sparse.made_dense(name, beside)
+            prepare.extend(copies)
+            row = replace(row, gradients=dense)
         kernels = native.update(row) if native is not None else None
         if kernels is not None:
             update.extend(kernels)
@@ -111,6 +133,7 @@ def plan_update(
         update.extend(map(_copy, repeat(name), row.results, row.kept))
     gradients = [f"gradient.{device}" for device in range(devices)]
     layouts = {
+        **row_sparse.segments,
         **{name: layout.rename(name) for name in ("parameter", *gradients)},
         **{f"state.{state}": kept.rename(f"state.{state}") for state in states},
     }
@@ -123,7 +146,7 @@ def plan_update(
         },
         tensors={
             **{
-                segment: {name: placed.tensors[name] for name in names}
+                segment: {n: placed.tensors[n] for n in names if n in placed.tensors}
                 for segment, placed in layouts.items()
             },
             "hyper": hyper_layout.tensors,

@@ -45,6 +45,7 @@ from runtime.ops import (
     softmax_output,
     spatial,
     special,
+    square_sum,
     tiling,
     upsampling,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "softmax_output",
     "spatial",
     "special",
+    "square_sum",
     "tiling",
     "upsampling",
 ]

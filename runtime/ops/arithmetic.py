@@ -202,6 +202,10 @@ class WithScalar:
         grads_in[0][...] = slope(grads_out[0], **values)
 
 
+# f(0) = 0: of a CSR matrix they make another one.
+KEEP_ZEROS = ("_mul_scalar", "_div_scalar")
+
+
 def _constant(p: Scalar, like: Array) -> Array:
     """The scalar in the array's dtype, truncated for integers, as MXNet does."""
     return np.asarray(p.scalar).astype(like.dtype)
@@ -251,6 +255,8 @@ def _register(row: Arithmetic) -> None:
                 backward=form.backward if row.slopes else None,
                 saved=form.saved,
                 shares_gradient=row.slopes[scalar_first:][:1] == (same,),
+                csr_inputs=("data",) if name in KEEP_ZEROS else (),
+                keeps_zeros=name in KEEP_ZEROS,
             )
         )
 

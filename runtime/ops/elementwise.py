@@ -145,6 +145,13 @@ TABLE = (
     row("ones_like", np.ones_like),
 )
 
+
+# f(0) = 0: those that make a CSR matrix of a CSR matrix in MXNet too.
+KEEP_ZEROS = (
+    "relu", "tanh", "negative", "square", "sqrt", "cbrt", "expm1", "log1p", "sin",
+    "tan", "arcsin", "arctan", "sinh", "arcsinh", "arctanh", "degrees", "radians",
+    "abs", "sign", "floor", "ceil", "trunc", "fix", "round", "rint",
+)
 # fmt: on
 
 for _row in TABLE:
@@ -155,5 +162,7 @@ for _row in TABLE:
             forward=_row.forward,
             backward=None if _row.slope is None else _row.backward,
             saved=_row.saved,
+            csr_inputs=("data",) if _row.name in KEEP_ZEROS else (),
+            keeps_zeros=_row.name in KEEP_ZEROS,
         )
     )

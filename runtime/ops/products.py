@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import numpy as np
 
 from runtime.errors import ShapeError
 from runtime.graph.registry import (
@@ -17,11 +19,15 @@ from runtime.graph.registry import (
 )
 from runtime.graph.shapes import unify
 from runtime.ops.rules import accumulator
+from runtime.row_sparse import RowSparsePlace
 
 
 @dataclass(frozen=True)
 class Product:
-    """Attributes; `forward_stype` has no effect: results are dense."""
+    """Attributes; `forward_stype` has no effect: results are dense.
+
+    Of dot the left operand may be a CSR matrix; the cost then follows its elements.
+    """
 
     transpose_a: bool = False
     transpose_b: bool = False
@@ -61,6 +67,8 @@ def _batch_shape(p: Product, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, S
 
 def _left_matrix(p: Product, array: Array) -> Array:
     """(rows, inner) of dot's first operand, a view."""
+    if _is_csr(array):
+        return array.T if p.transpose_a else array
     if p.transpose_a:
         return array.reshape(array.shape[0], -1).T
     return array.reshape(-1, array.shape[-1])
@@ -81,7 +89,28 @@ def _right_stack(p: Product, array: Array) -> Array:
     return array.swapaxes(-1, -2) if p.transpose_b else array
 
 
-def _register(name: str, shape: Any, left_view: Any, right_view: Any) -> None:
+def _is_csr(operand: Any) -> bool:
+    """Whether an operand is a scipy.sparse CSR matrix; they multiply by `@` too."""
+    return hasattr(operand, "tocsr")
+
+
+def _rows_of_product(left: Any, grad: Array, target: RowSparsePlace) -> None:
+    """target = left.T @ grad for CSR: rows for the columns that have elements."""
+    columns, places = np.unique(left.indices, return_inverse=True)
+    shape = left.shape[0], len(columns)
+    compact = type(left)((left.data, places, left.indptr), shape=shape)
+    rows = compact.T @ grad
+    target.set(columns, rows.reshape(len(columns), *target.shape[1:]))
+
+
+def _dot_row_sparse(p: Product, csr: Collection[str], head: bool) -> tuple[str, ...]:
+    straight = not (p.transpose_a or p.transpose_b)
+    return ("rhs",) if "lhs" in csr and straight else ()
+
+
+def _register(
+    name: str, shape: Any, left_view: Any, right_view: Any, **options: Any
+) -> None:
     """Register a product of matrices, seen through a view of each operand."""
 
     def forward(
@@ -106,8 +135,11 @@ def _register(name: str, shape: Any, left_view: Any, right_view: Any) -> None:
         grad = grads_out[0].reshape(shape).astype(wide, copy=False)
         if grads_in[0] is not None:
             left_view(p, grads_in[0])[...] = grad @ right.swapaxes(-1, -2)
-        if grads_in[1] is not None:
-            right_view(p, grads_in[1])[...] = left.swapaxes(-1, -2) @ grad
+        if isinstance(grads_in[1], RowSparsePlace):
+            _rows_of_product(left, grad, grads_in[1])
+        elif grads_in[1] is not None:
+            across = left.T if _is_csr(left) else left.swapaxes(-1, -2)
+            right_view(p, grads_in[1])[...] = across @ grad
 
     register(
         Operator(
@@ -118,9 +150,17 @@ def _register(name: str, shape: Any, left_view: Any, right_view: Any) -> None:
             forward=forward,
             backward=backward,
             saved=Saved(inputs=(0, 1)),
+            **options,
         )
     )
 
 
-_register("dot", _dot_shape, _left_matrix, _right_matrix)
+_register(
+    "dot",
+    _dot_shape,
+    _left_matrix,
+    _right_matrix,
+    csr_inputs=("lhs",),
+    row_sparse_gradients=_dot_row_sparse,
+)
 _register("batch_dot", _batch_shape, _left_stack, _right_stack)

@@ -28,11 +28,17 @@ def _rule(
 RULES = {
     rule.name: rule
     for rule in (
-        _rule("sgd", descent.sgd, "momentum", "momentum"),
+        _rule("sgd", descent.sgd, "momentum", "momentum", by_rows=True),
         _rule("nag", descent.nag, "momentum", "momentum"),
         _rule("signum", descent.signum, "momentum wd_lh", "momentum"),
         _rule("dcasgd", descent.dcasgd, "momentum lamda", "step"),
-        _rule("adam", moments.adam, "beta1 beta2 epsilon", "mean variance"),
+        _rule(
+            "adam",
+            moments.adam,
+            "beta1 beta2 epsilon",
+            "mean variance",
+            by_rows=True,
+        ),
         _rule("adamax", moments.adamax, "beta1 beta2", "mean largest"),
         _rule(
             "nadam",
@@ -46,7 +52,7 @@ RULES = {
             "beta1 beta2 epsilon correction1 correction2",
             "scale variance leader",
         ),
-        _rule("adagrad", accumulation.adagrad, "epsilon", "history"),
+        _rule("adagrad", accumulation.adagrad, "epsilon", "history", by_rows=True),
         _rule(
             "groupadagrad",
             accumulation.groupadagrad,
@@ -54,6 +60,7 @@ RULES = {
             "history",
             elementwise=False,
             axes=2,
+            by_rows=True,
         ),
         _rule("adadelta", accumulation.adadelta, "rho epsilon", "gradients steps"),
         _rule(
@@ -65,7 +72,7 @@ RULES = {
             "gamma1 gamma2 epsilon clip_weights",
             "squares mean step",
         ),
-        _rule("ftrl", accumulation.ftrl, "lamda1 beta", "leader squares"),
+        _rule("ftrl", accumulation.ftrl, "lamda1 beta", "leader squares", by_rows=True),
         _rule(
             "lars",
             norms.lars,

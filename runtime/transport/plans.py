@@ -16,9 +16,12 @@ import msgpack
 from runtime.errors import AsyncmodError
 from runtime.graph.plan import (
     Address,
+    CsrTensor,
     DefinitionRow,
     NativeRow,
     Plan,
+    RowSparseTensor,
+    RowSparseUpdateRow,
     Span,
     Tensor,
     UpdateRow,
@@ -32,6 +35,9 @@ _CLASSES: tuple[type, ...] = (
     Tensor,
     Address,
     Span,
+    RowSparseTensor,
+    RowSparseUpdateRow,
+    CsrTensor,
 )
 _CODES = {cls: code for code, cls in enumerate(_CLASSES)}
 _FIELDS = {cls: tuple(f.name for f in dataclasses.fields(cls)) for cls in _CLASSES}

@@ -91,9 +91,17 @@ class ProcessProgram(HostProgram):
 
     # The contract ----------------------------------------------------------------
 
-    def write(self, segment: str, name: str, value: Array, slot: int = 0) -> None:
+    def write(
+        self,
+        segment: str,
+        name: str,
+        value: Array,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+    ) -> None:
         self.wait()
-        super().write(segment, name, value, slot)
+        super().write(segment, name, value, slot, rows=rows)
 
     def fill(self, segment: str, value: float = 0.0) -> None:
         self.wait()

@@ -45,6 +45,8 @@ class UpdateRule:
         elementwise: Whether any slice of a weight can be updated alone, so that devices
             can share the work; else the formula gets the weight whole, in its shape.
         axes: How many axes a weight must have; None: any number.
+        by_rows: Whether MXNet has a sparse kernel for it: one that updates only the
+            rows that a row-sparse gradient has, by the same formula.
     """
 
     name: str
@@ -53,6 +55,7 @@ class UpdateRule:
     formula: Formula
     elementwise: bool = True
     axes: int | None = None
+    by_rows: bool = False
 
     def apply(
         self,

@@ -1,0 +1,123 @@
+"""The rows of an update whose gradients are row-sparse; see `runtime.graph.update`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from runtime.graph.face import row_values
+from runtime.graph.plan import (
+    Address,
+    DefinitionRow,
+    Layout,
+    Operand,
+    RowSparseTensor,
+    RowSparseUpdateRow,
+    Tensor,
+    UpdateRow,
+    round_up,
+)
+
+
+@dataclass(frozen=True)
+class RowSparseGradients:
+    """The row-sparse gradients that an update reads.
+
+    Attributes:
+        numbers: Layout of the row numbers of these gradients.
+        layout: The parameters' layout.
+        devices: How many gradients are summed.
+    """
+
+    numbers: Layout
+    layout: Layout
+    devices: int
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.numbers.tensors
+
+    @property
+    def segments(self) -> dict[str, Layout]:
+        """`gradient_rows.<d>` and `gradient_values.<d>` for each device."""
+        if not self.numbers.tensors:
+            return {}
+        values = row_values(self.numbers, self.layout)
+        return {
+            f"{kind}.{device}": layout.rename(f"{kind}.{device}")
+            for device in range(self.devices)
+            for kind, layout in (
+                ("gradient_rows", self.numbers),
+                ("gradient_values", values),
+            )
+        }
+
+    def of(self, name: str) -> tuple[RowSparseTensor, ...]:
+        """One parameter's gradients, by device."""
+        segments = self.segments
+        return tuple(
+            RowSparseTensor(
+                segments[f"gradient_rows.{device}"].tensors[name],
+                segments[f"gradient_values.{device}"].tensors[name],
+            )
+            for device in range(self.devices)
+        )
+
+    def made_dense(
+        self, name: str, offset: int
+    ) -> tuple[list[DefinitionRow], tuple[Tensor, ...], int]:
+        """Rows that write one parameter's gradients densely beside, from `offset` on.
+
+        Returns:
+            The rows, the dense gradients by device, and where they end.
+        """
+        rows, dense = [], []
+        for gradient in self.of(name):
+            place = replace(gradient.values, address=Address("beside", offset))
+            offset += round_up(place.nbytes)
+            rows.append(_row("=", name, gradient, place))
+            dense.append(place)
+        return rows, tuple(dense), offset
+
+    def lazy(
+        self, row: UpdateRow, part: int, parts: int, offset: int
+    ) -> tuple[RowSparseUpdateRow, list[DefinitionRow], int]:
+        """An update of the rows that one parameter's gradients have.
+
+        Args:
+            row: The update of the whole parameter.
+            part, parts: Which share of these rows.
+            offset: Where there is room beside.
+
+        Returns:
+            The row that computes the results beside, those that put them in their
+            places, and where they end.
+        """
+        numbers = replace(
+            self.numbers.tensors[row.node], address=Address("beside", offset)
+        )
+        offset += round_up(numbers.nbytes)
+        results = []
+        for tensor in row.kept:
+            place = replace(tensor, address=Address("beside", offset))
+            results.append(RowSparseTensor(numbers, place))
+            offset += round_up(tensor.nbytes)
+        compute = RowSparseUpdateRow(
+            row.rule,
+            row.node,
+            row.weight,
+            self.of(row.node),
+            row.states,
+            row.hyper,
+            row.reset,
+            part,
+            parts,
+            tuple(results),
+        )
+        changes = [
+            _row("rows=", row.node, result, target)
+            for result, target in zip(results, row.kept, strict=True)
+        ]
+        return compute, changes, offset
+
+
+def _row(operator: str, node: str, source: Operand, target: Operand) -> DefinitionRow:
+    return DefinitionRow(operator, False, node, 0, {}, True, (source,), (target,))
