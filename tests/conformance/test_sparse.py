@@ -80,15 +80,19 @@ def step(program: Program, x: Any, w: Array, slot: int = 0) -> Array:
 
 
 x, w = sym.Variable("x"), sym.Variable("w")
-PRODUCTS = {
-    "dot": sym.dot(x, w),
-    "square": sym.dot(sym.square(x), w),
-    "scaled": sym.dot(x * 3, w),
-    "tanh": sym.dot(sym.tanh(x), w),
-    "twice": sym.dot(x, w) + sym.dot(sym.sign(x), w),
-    "squares": sym.dot(x, sym._internal._square_sum(w, axis=(1,), keepdims=True)),
-    "made dense": sym.FullyConnected(x, sym.transpose(w), num_hidden=OUT, no_bias=True),
-}
+# Names of nodes count up; other tests have theirs.
+with sym.NameManager():
+    PRODUCTS = {
+        "dot": sym.dot(x, w),
+        "square": sym.dot(sym.square(x), w),
+        "scaled": sym.dot(x * 3, w),
+        "tanh": sym.dot(sym.tanh(x), w),
+        "twice": sym.dot(x, w) + sym.dot(sym.sign(x), w),
+        "squares": sym.dot(x, sym._internal._square_sum(w, axis=(1,), keepdims=True)),
+        "made dense": sym.FullyConnected(
+            x, sym.transpose(w), num_hidden=OUT, no_bias=True
+        ),
+    }
 
 
 @pytest.mark.parametrize("guards", [0, 64])

@@ -24,31 +24,36 @@ def embedding(sparse_grad: bool = True, name: str = "e") -> sym.Symbol:
     )
 
 
-NETS = {
-    "embedding": (embedding(), {"w"}),
-    "dense embedding": (embedding(False), set()),
-    "older name": (sym.contrib.SparseEmbedding(x, w, input_dim=5, output_dim=2), {"w"}),
-    "read twice": (embedding() + embedding(name="f"), {"w"}),
-    "read densely too": (embedding() + embedding(False, "f"), set()),
-    "weight is an output": (sym.Group([embedding(), w]), set()),
-    "not the parameter itself": (
-        sym.Embedding(x, 2 * w, input_dim=5, output_dim=2, sparse_grad=True),
-        set(),
-    ),
-    "csr.dot": (sym.dot(x, w), {"w"}),
-    "csr.T.dot": (sym.dot(x, w, transpose_a=True), set()),
-    "square of csr": (sym.dot(sym.square(x), w), {"w"}),
-    "scaled csr": (sym.dot(x * 2, w), {"w"}),
-    "exp of csr is dense": (sym.dot(sym.exp(x), w), set()),
-    "square sum": (
-        sym.dot(x, sym._internal._square_sum(w, axis=1, keepdims=True, name="s")),
-        {"w", "s_output"},
-    ),
-    "square sum of columns": (
-        sym.dot(x, sym._internal._square_sum(w, axis=0, name="s")),
-        set(),
-    ),
-}
+# Names of nodes count up; other tests have theirs.
+with sym.NameManager():
+    NETS = {
+        "embedding": (embedding(), {"w"}),
+        "dense embedding": (embedding(False), set()),
+        "older name": (
+            sym.contrib.SparseEmbedding(x, w, input_dim=5, output_dim=2),
+            {"w"},
+        ),
+        "read twice": (embedding() + embedding(name="f"), {"w"}),
+        "read densely too": (embedding() + embedding(False, "f"), set()),
+        "weight is an output": (sym.Group([embedding(), w]), set()),
+        "not the parameter itself": (
+            sym.Embedding(x, 2 * w, input_dim=5, output_dim=2, sparse_grad=True),
+            set(),
+        ),
+        "csr.dot": (sym.dot(x, w), {"w"}),
+        "csr.T.dot": (sym.dot(x, w, transpose_a=True), set()),
+        "square of csr": (sym.dot(sym.square(x), w), {"w"}),
+        "scaled csr": (sym.dot(x * 2, w), {"w"}),
+        "exp of csr is dense": (sym.dot(sym.exp(x), w), set()),
+        "square sum": (
+            sym.dot(x, sym._internal._square_sum(w, axis=1, keepdims=True, name="s")),
+            {"w", "s_output"},
+        ),
+        "square sum of columns": (
+            sym.dot(x, sym._internal._square_sum(w, axis=0, name="s")),
+            set(),
+        ),
+    }
 
 
 @pytest.mark.parametrize("name", NETS)
