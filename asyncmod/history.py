@@ -6,10 +6,12 @@ import json
 import math
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import trio
 
 from asyncmod.errors import ArgumentError, UnsupportedError
 
@@ -35,7 +37,8 @@ class History:
         batches: One dict per batch, in order: `epoch`, `nbatch`, `samples`, seconds of
             `compute` and `reduce`, and `train-<metric>` over the epoch so far. Not
             more than `batch_rows`: beyond, the older half is dropped.
-        stopped_by: Why training ended before `num_epoch`; None if it did not.
+        stopped_by: Why training ended before `num_epoch`: what a callback's
+            StopTraining says, "cancelled", or the error; None if it did not.
         timing: Seconds over all epochs: `data` waiting for the iterator, `compute` and
             `reduce` on the slowest device, `metric` with its callbacks.
         batch_rows: How many rows `batches` may have; about 400 bytes each.
@@ -48,6 +51,18 @@ class History:
     timing: dict[str, float] = field(default_factory=dict)
     batch_rows: int = BATCH_ROWS
     dropped_batches: int = 0
+
+    @contextmanager
+    def noting_the_end(self) -> Iterator[None]:
+        """Note an error or a cancellation that ends what is inside in `stopped_by`."""
+        try:
+            yield
+        except trio.Cancelled:
+            self.stopped_by = "cancelled"
+            raise
+        except Exception as error:
+            self.stopped_by = f"{type(error).__name__}: {error}"
+            raise
 
     def add_epoch(self, **values: Any) -> None:
         """Append a row to `epochs`."""

@@ -587,10 +587,10 @@ class BaseModule:
             )
             training.known["history"] = training.history
             outline = Outline(begin_epoch, num_epoch, length_hint(train_data, 0))
-            async with shown(
-                progress, batch_end, outline, self.logger
-            ) as training.display:
-                return await training.run(begin_epoch, num_epoch)
+            display = shown(progress, batch_end, outline, self.logger)
+            with training.history.noting_the_end():
+                async with display as training.display:
+                    return await training.run(begin_epoch, num_epoch)
 
     # For the loops, and for subclasses that do better
 

@@ -333,6 +333,28 @@ async def test_stop_training_in_other_modules(kind: str) -> None:
     assert "validation-accuracy" in history.epochs[0]
 
 
+async def test_a_history_that_a_callback_kept_says_what_ended_the_training() -> None:
+    kept: list[Any] = []
+    scope = trio.CancelScope()
+
+    def fail(param: Any) -> None:
+        kept.append(param.locals["history"])
+        raise ValueError("no more")
+
+    def cancel(param: Any) -> None:
+        kept.append(param.locals["history"])
+        scope.cancel()
+
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        with pytest.raises(ValueError, match="no more"):
+            await module.fit(Numbered([]), num_epoch=1, batch_end_callback=fail)
+        assert kept[-1].stopped_by == "ValueError: no more"
+        with scope:
+            await module.fit(Numbered([]), num_epoch=1, batch_end_callback=cancel)
+        assert kept[-1].stopped_by == "cancelled"
+        assert [row["nbatch"] for row in kept[-1].batches] == [0]
+
+
 async def test_callbacks_see_the_history_as_it_grows() -> None:
     seen = []
 
