@@ -24,23 +24,23 @@ class Accumulation:
     Attributes:
         size: How many there are normally.
         begun: How many parts have been given out.
-        failed: Whether one of them failed: then there can be no update.
+        failed: The number of a part that failed, if one did: then there is no update.
     """
 
     def __init__(self, size: int) -> None:
         self.size = size
         self.begun = 0
-        self.failed = False
+        self.failed: int | None = None
 
     def next(self) -> Part:
         """The part of one more batch; that of the last one updates."""
         self.begun += 1
         updates = self.begun == self.size
-        return Part(self, self.begun == 1, adds=True, updates=updates)
+        return Part(self, self.begun, adds=True, updates=updates)
 
     def rest(self) -> Part:
         """An update by the batches so far, where no more come."""
-        return Part(self, first=False, adds=False, updates=True)
+        return Part(self, self.begun + 1, adds=False, updates=True)
 
     @property
     def waits(self) -> bool:
@@ -54,15 +54,27 @@ class Part:
 
     Attributes:
         accumulation: What it is a part of.
-        first: Whether it begins the sums anew.
+        number: Its position, from 1 on; the first one begins the sums anew.
         adds: Whether it adds its gradients.
         updates: Whether it then updates, by the mean over the batches.
     """
 
     accumulation: Accumulation
-    first: bool
+    number: int
     adds: bool
     updates: bool
+
+    def fail(self) -> None:
+        """This part was not, or not everywhere, added."""
+        known = self.accumulation.failed
+        if known is None or self.number < known:
+            self.accumulation.failed = self.number
+
+    @property
+    def follows_failure(self) -> bool:
+        """Whether a part before this one has failed."""
+        failed = self.accumulation.failed
+        return failed is not None and failed < self.number
 
     @property
     def share(self) -> float:

@@ -207,7 +207,7 @@ class Update:
         Called while the step is being withdrawn: later ones cannot have begun.
         """
         if step.part is not None:
-            step.part.accumulation.failed = True
+            step.part.fail()
         if not step.updates:
             return
         position = self._dispatched.index(step)
@@ -259,7 +259,7 @@ class Update:
                 step.gradients[index] = {n: self._gradient(replica, n) for n in names}
         except BaseException:
             if step.part is not None:
-                step.part.accumulation.failed = True
+                step.part.fail()
             step.computed.fail()
             raise
         step.compute_seconds[index] = time.perf_counter() - begin
@@ -334,7 +334,7 @@ class Update:
                 self._add(replica.index, part)
         except BaseException:
             if part is not None:
-                part.accumulation.failed = True
+                part.fail()
             raise
         for replica in replicas:
             self._write_hyper(replica.index, hyper)
@@ -396,7 +396,7 @@ class Update:
         torn = self._memory.torn
         if torn is not None:
             raise DeviceError(torn)
-        if part is not None and part.accumulation.failed:
+        if part is not None and part.follows_failure:
             raise DeviceError(
                 "an earlier batch of this update failed: accumulate its batches anew"
             )
@@ -405,7 +405,7 @@ class Update:
         """Add a device's gradients to its accumulator."""
         program = self._accumulators[index]
         if part is not None and part.adds and program is not None:
-            program.launch("start" if part.first else "add")
+            program.launch("start" if part.number == 1 else "add")
             program.wait()
 
     def _gradient(self, replica: AnyReplica, name: str) -> Gradient:

@@ -152,6 +152,7 @@ class Memory:
             return [[] for _ in self.storage]
         updates = list(self.updates.values())
         self.updates.clear()
+        self.accumulators = [{} for _ in self.devices]
         return [
             [*(p for update in updates for p in update.programs(i)), storage]
             for i, storage in enumerate(self.storage)

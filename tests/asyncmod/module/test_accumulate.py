@@ -41,7 +41,7 @@ def reader(batch_size: int, count: int = 24) -> mx.io.NDArrayIter:
 
 async def trained(
     batch_size: int,
-    where: str = "cpu",
+    where: str | list[mx.Context] = "cpu",
     net: mx.symbol.Symbol | None = None,
     count: int = 24,
     **options: Any,
@@ -49,7 +49,8 @@ async def trained(
     """Parameters after two epochs, and the module's optimizer."""
     net = net or mlp()
     options = {"optimizer": "adam", "optimizer_params": ADAM} | options
-    async with mx.Module(net, context=WHERE[where]) as module:
+    context = WHERE[where] if isinstance(where, str) else where
+    async with mx.Module(net, context=context) as module:
         await module.fit(
             reader(batch_size, count),
             num_epoch=2,
@@ -178,6 +179,14 @@ async def test_stopping_updates_by_what_there_is(where: str) -> None:
     assert optimizer.num_update == 1
 
 
+async def test_worker_processes_give_the_same_bits() -> None:
+    processes = [mx.cpu(i, worker="process") for i in range(2)]
+    expected, _ = await trained(5, "two of cpu", accumulate=3, count=25)
+    got, _ = await trained(5, processes, accumulate=3, count=25)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(got[name], value)
+
+
 async def test_a_failed_group_leaves_nothing_to_the_next() -> None:
     net, (data, label) = mlp(), rows(24)
     good = reader(4)
@@ -253,7 +262,7 @@ async def test_buckets_accumulate_together() -> None:
         return mx.sym.SoftmaxOutput(net, name="softmax"), ["data"], ["softmax_label"]
 
     data, label = rows(8)
-    order = [2, 1, 1, 2, 2]
+    order = [2, 1, 1, 1, 2]
     shapes = {"data": (8, 5)}
     start = values(generate(2)[0], **shapes)
 

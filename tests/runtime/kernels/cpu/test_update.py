@@ -147,7 +147,9 @@ def test_a_rate_of_zero_is_no_step(kernels: Kernels, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "kernel"), [("lars", "sgd"), ("lars_plain", "sgd_plain"), ("lamb", "lamb")]
 )
-@pytest.mark.parametrize("case", ["normal", "no weight", "no gradient", "fixed rate"])
+@pytest.mark.parametrize(
+    "case", ["normal", "no weight", "no gradient", "fixed rate", "no epsilon"]
+)
 def test_norms_come_first(
     kernels: Kernels, case: str, name: str, kernel: str, devices: int, clip: float
 ) -> None:
@@ -160,6 +162,8 @@ def test_norms_come_first(
                 gradient[:] = 0
         if case == "fixed rate":  # LARS of a bias; LAMB without bounds of the norm
             problem.hyper[7 if name != "lamb" else 9 :] = 0 if name != "lamb" else -1
+        if case == "no epsilon":
+            problem.hyper[6] = 0
         scaled = problem.memory.array(np.full(len(problem.hyper), np.nan), np.float64)
         expected = problem.expected()
         measure = f"measure_{problem.rule.name}"
