@@ -380,6 +380,21 @@ async def test_all_parts_of_a_sequence_are_monitored() -> None:
     ]
 
 
+async def test_worker_processes_show_what_threads_show() -> None:
+    reports = []
+    for worker in ("thread", "process"):
+        monitor = mx.mon.Monitor(1)
+        context = [mx.cpu(i, worker=worker) for i in range(2)]
+        async with mx.Module(mlp_bn(), context=context) as module:
+            await ready(module, learning_rate=0.1)
+            module.install_monitor(monitor)
+            monitor.tic()
+            await module.step(batch())
+            reports.append(monitor.toc())
+    assert len(reports[0]) == 2 * 27
+    assert reports[1] == reports[0]
+
+
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("where", ["cpu", "references"])
 @pytest.mark.parametrize("call", ["step", "fit"])
