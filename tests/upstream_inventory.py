@@ -24,7 +24,6 @@ class Later:
 Ours = tuple[str, ...] | Later
 
 IMAGES = Later("reading and augmenting images")
-SPARSE = Later("row-sparse parameters and sparse batches in modules")
 
 _BIND = "asyncmod/module/test_bind.py::"
 _BUCKETS = "asyncmod/module/test_bucketing.py::"
@@ -37,6 +36,9 @@ _OPTIMIZERS = "asyncmod/optimizer/test_all_optimizers.py::"
 _PARAMETERS = "asyncmod/module/test_parameters.py::"
 _QUIRKS = "asyncmod/optimizer/test_quirks.py::"
 _SETUP = "asyncmod/module/test_optimizer_setup.py::"
+_SPARSE = "asyncmod/module/test_upstream_sparse.py::"
+_SPARSE_GOLDEN = "asyncmod/module/test_golden_sparse.py::"
+_SPARSE_UPDATES = "asyncmod/optimizer/test_row_sparse_updates.py::"
 _STATES = "asyncmod/module/test_state_inputs.py::"
 _CSV = "asyncmod/io/test_csv_iter.py::"
 _LIBSVM = "asyncmod/io/test_libsvm_iter.py::"
@@ -76,9 +78,17 @@ TEST_MODULE: dict[str, Ours] = {
         _MODULE + "test_shared_modules_have_one_memory_and_equal_requests",
         _BIND + "test_a_shared_module_has_one_set_of_parameters",
     ),
-    "test_executor_group (sparse embedding)": SPARSE,
-    "test_factorization_machine_module": SPARSE,
-    "test_module_initializer": SPARSE,
+    "test_executor_group (sparse embedding)": (
+        _SPARSE + "test_shared_modules_share_a_sparse_embedding",
+        _SPARSE_GOLDEN + "test_embedding",
+    ),
+    "test_factorization_machine_module": (
+        _SPARSE + "test_a_factorization_machine_learns_in_a_manual_loop",
+        _SPARSE_GOLDEN + "test_factorization_machine",
+    ),
+    "test_module_initializer": (
+        _SPARSE + "test_a_row_sparse_parameter_starts_as_its_variable_says",
+    ),
     "test_forward_reshape": (_BIND + "test_forward_with_changing_shapes",),
     "test_forward_types": (_MODULE + "test_forward_takes_any_object_with_data",),
     "test_reference_single_batch_during_fit": (
@@ -106,7 +116,7 @@ TEST_IO: dict[str, Ours] = {
         _GOLDEN_IO,
     ),
     "test_NDArrayIter_h5py": (_ROWS + "test_arrays_of_others",),
-    "test_NDArrayIter_csr": SPARSE,
+    "test_NDArrayIter_csr": (_SPARSE + "test_batches_of_a_csr_matrix",),
     "test_LibSVMIter": (
         _LIBSVM + "test_data_and_labels_wrap_around",
         _LIBSVM + "test_parts_take_every_row_once",
@@ -172,8 +182,15 @@ TEST_OPTIMIZER: dict[str, Ours] = {
         _RECORDED,
         _OPTIMIZER + "test_sgd_follows_the_formula",
     ),
-    "test_sparse_sgd": SPARSE,
-    "test_std_sparse_sgd": SPARSE,
+    "test_sparse_sgd": (
+        _SPARSE_UPDATES + "test_five_updates",
+        _SPARSE_UPDATES + "test_lazily_other_rows_are_left_alone",
+        "conformance/test_sparse.py::test_updates",
+    ),
+    "test_std_sparse_sgd": (
+        _SPARSE_UPDATES + "test_five_updates",
+        _SPARSE_UPDATES + "test_lazily_other_rows_are_left_alone",
+    ),
     "test_nag": (_FORMULAS, _HALVES, _RECORDED),
     "test_lamb": (_FORMULAS, _HALVES, _RECORDED),
     "test_multilamb": (_FORMULAS, _RECORDED),
@@ -183,7 +200,7 @@ TEST_OPTIMIZER: dict[str, Ours] = {
     ),
     "test_ftml": (_FORMULAS, _RECORDED),
     "test_adam": (_FORMULAS, _RECORDED),
-    "test_adam (lazy_update)": SPARSE,
+    "test_adam (lazy_update)": (_SPARSE_UPDATES + "test_five_updates",),
     "test_adamax": (_FORMULAS, _RECORDED),
     "test_signum": (_FORMULAS, _RECORDED),
     "test_rms": (_FORMULAS, _RECORDED),
@@ -207,7 +224,9 @@ TEST_INIT: dict[str, Ours] = {
         _PARAMETERS + "test_variable_init_beats_the_default",
     ),
     "test_aux_init": (_INIT + "test_running_statistics_start_at_zero_and_one",),
-    "test_rsp_const_init": SPARSE,
+    "test_rsp_const_init": (
+        _SPARSE + "test_a_row_sparse_parameter_starts_as_its_variable_says",
+    ),
     "test_bilinear_init": (
         _INIT + "test_bilinear_weights_of_four_by_four",
         _GOLDEN_INIT + "test_exact_values",
