@@ -39,6 +39,7 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.
     Raises:
         ScopeError: called inside an event loop, or with something other than an async
             function.
+        SystemExit, KeyboardInterrupt: bare, whatever nurseries they came through.
         NotAwaitedError: the program ended well, but an `await` was forgotten. If it
             failed, the forgotten ones are notes of what it raised.
     """
@@ -54,6 +55,9 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.
         except BaseException as error:
             for line in (*forgotten, *_held(error)):
                 error.add_note(f"perhaps because {line}")
+            exit_ = _only_exit(error)
+            if exit_ is not None:
+                raise exit_ from None
             raise
     if forgotten:
         raise NotAwaitedError("; ".join(forgotten))
@@ -75,6 +79,20 @@ def _check(async_fn: object) -> None:
         "mx.run was called inside a Trio program: await the function itself, inside "
         "`async with mx.open_runtime():`"
     )
+
+
+def _only_exit(error: BaseException) -> SystemExit | KeyboardInterrupt | None:
+    """What ends the program, if a group of errors holds nothing else."""
+    if not isinstance(error, BaseExceptionGroup):
+        return None
+    ends, others = error.split((SystemExit, KeyboardInterrupt))
+    if ends is None or others is not None:
+        return None
+    first: BaseException = ends
+    while isinstance(first, BaseExceptionGroup):
+        first = first.exceptions[0]
+    assert isinstance(first, SystemExit | KeyboardInterrupt)
+    return first
 
 
 @contextmanager

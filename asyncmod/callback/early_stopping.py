@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from asyncmod.callback.monitor import Mode, Monitor
 from asyncmod.errors import ArgumentError, StopTraining
 from asyncmod.module.callbacks import BatchEndParam
@@ -71,3 +74,12 @@ class EarlyStopping:
                 else f"{name} is not better than {self.best}, of epoch "
                 f"{self.best_epoch}"
             )
+
+    def get_state(self) -> dict[str, Any]:
+        """What it has seen, as plain data; `fit` saves it with its checkpoints."""
+        return {"best": self.best, "best_epoch": self.best_epoch, "waited": self.waited}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._monitor.value = state["best"]
+        self.best_epoch, self.waited = state["best_epoch"], state["waited"]

@@ -7,14 +7,20 @@ Next: `asyncmod.checkpoint.layout`.
 
 from asyncmod.checkpoint.header import Header
 from asyncmod.checkpoint.mapped_file import CheckpointFile, Verify, open_checkpoint
+from asyncmod.checkpoint.retention import SavedFile, latest, saved_files
+from asyncmod.checkpoint.settings import Checkpoint
 from asyncmod.checkpoint.writer import write_checkpoint
 from asyncmod.errors import CheckpointError
 
 __all__ = [
+    "Checkpoint",
     "CheckpointError",
     "CheckpointFile",
     "Header",
+    "SavedFile",
     "Verify",
+    "latest",
     "open_checkpoint",
+    "saved_files",
     "write_checkpoint",
 ]

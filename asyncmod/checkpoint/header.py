@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgpack
+import numpy as np
 
 from asyncmod.checkpoint.layout import (
     DTYPES,
@@ -98,7 +99,8 @@ def encode(header: Header) -> bytes:
                     }
                     for segment in header.segments
                 ],
-            }
+            },
+            default=_as_number,
         )
         # What could not be read again must not be written.
         decode(packed)
@@ -241,6 +243,13 @@ def _without_duplicates(pairs: list[tuple[Any, Any]]) -> dict[str, Any]:
             raise InvalidHeaderError(f"the key {key[:100]!r} stands twice")
         content[key] = value
     return content
+
+
+def _as_number(value: Any) -> Any:
+    """NumPy's scalars count as numbers."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{reprlib.repr(value)} is no plain data")
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

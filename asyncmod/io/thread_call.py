@@ -38,6 +38,11 @@ class ThreadCall(Generic[T]):
         context = contextvars.copy_context()
         trio.lowlevel.start_thread_soon(lambda: context.run(function), deliver, name)
 
+    @property
+    def is_done(self) -> bool:
+        """Whether the thread is done."""
+        return self._done.is_set()
+
     async def finished(self) -> None:
         """Wait until the thread is done; cancelling leaves it running."""
         await self._done.wait()

@@ -17,6 +17,8 @@ from typing import Any, ClassVar
 import trio
 
 from asyncmod import log
+from asyncmod.checkpoint import Checkpoint
+from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ModuleStateError,
@@ -29,9 +31,11 @@ from asyncmod.io.slices import whole
 from asyncmod.module import fit_loop, metrics, predict, score
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
+from asyncmod.module.checkpointing import Position, Subjects, as_checkpoints
 from asyncmod.module.descriptions import batch_axis, batch_size
 from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
 from asyncmod.module.step import CompletedStep, Step
+from asyncmod.module.training_state import State
 from asyncmod.nd import NDArray
 from asyncmod.progress import Outline, shown
 from runtime.executor.accumulation import Part
@@ -446,6 +450,9 @@ class BaseModule:
         in_flight: int = 2,
         accumulate: int = 1,
         progress: bool | None = None,
+        checkpoint: Checkpoint | str | PathLike[str] | None = None,
+        checkpoint_every: int | None = None,
+        resume: str | PathLike[str] | None = None,
     ) -> History:
         """Train the module: bind, initialize, and run the epochs.
 
@@ -490,13 +497,23 @@ class BaseModule:
             progress: Show how far it is: a bar on a terminal, if the package rich is
                 installed, else a line every ten seconds to the logger. None: unless
                 a callback such as Speedometer reports progress itself.
+            checkpoint: Save what training needs to go on: an mx.checkpoint.Checkpoint,
+                or the path and beginning of the files' names. SIGTERM and ctrl-C then
+                end the training after the step under way, with a checkpoint; the
+                second one ends it at once.
+            checkpoint_every: Save after so many batches; after each epoch unless given.
+            resume: "auto" goes on from the latest valid checkpoint, if there is one,
+                bit for bit as if nothing had happened; a path from that file. Other
+                arguments must be as they were.
 
         Returns:
             What happened, epoch by epoch.
 
         Raises:
-            ArgumentError: no `num_epoch`, an epoch without a batch, or gradients that
-                cannot be accumulated since they are bound with "add".
+            ArgumentError: no `num_epoch`, an epoch without a batch, gradients that
+                cannot be accumulated since they are bound with "add"; or checkpoints of
+                this name are there, and nothing said to resume.
+            CheckpointError: a checkpoint could not be saved, or is of another training.
             UnsupportedError: a module that cannot accumulate.
         """
         if num_epoch is None:
@@ -514,7 +531,8 @@ class BaseModule:
             "eval_batch_end_callback", eval_batch_end_callback
         )
         eval_end = as_callbacks("eval_end_callback", eval_end_callback)
-        async with reading(train_data) as batches:
+        saving = as_checkpoints(checkpoint, checkpoint_every, resume, self.logger)
+        async with saving as checkpoints, reading(train_data) as batches:
             await self.bind(
                 data_shapes=batches.provide_data,
                 label_shapes=batches.provide_label,
@@ -568,6 +586,7 @@ class BaseModule:
                 count_pad=count_pad,
                 sparse_row_id_fn=sparse_row_id_fn,
                 monitor=monitor,
+                checkpoints=checkpoints,
                 known={
                     "self": self,
                     "train_data": train_data,
@@ -586,11 +605,20 @@ class BaseModule:
                 },
             )
             training.known["history"] = training.history
-            outline = Outline(begin_epoch, num_epoch, length_hint(train_data, 0))
+            begin = await checkpoints.begin(
+                Subjects(
+                    self,
+                    batches,
+                    metric,
+                    (*batch_end, *epoch_end, *eval_batch_end, *eval_end),
+                ),
+                Position(begin_epoch),
+            )
+            outline = Outline(begin.epoch, num_epoch, length_hint(train_data, 0))
             display = shown(progress, batch_end, outline, self.logger)
             with training.history.noting_the_end():
                 async with display as training.display:
-                    return await training.run(begin_epoch, num_epoch)
+                    return await training.run(begin, num_epoch)
 
     # For the loops, and for subclasses that do better
 
@@ -626,6 +654,19 @@ class BaseModule:
         """Begin an inference forward; here it is complete at once."""
         await self.forward(batch, is_train=False)
         return CompletedStep(self.get_outputs)
+
+    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
+        """Copy the training's state; see `asyncmod.module.training_state.gather`."""
+        raise UnsupportedError(
+            f"{type(self).__name__} does not say what its state is: define "
+            "`_gather_state` and `_put_back_state`, or train without `checkpoint`"
+        )
+
+    async def _put_back_state(
+        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        """Set what `_gather_state` has gathered."""
+        raise self._abstract("_put_back_state")
 
     async def _synchronize(self) -> None:
         """Bring replicas together at the end of an epoch: their auxiliary states."""

@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import trio
 
+from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -22,7 +23,7 @@ from asyncmod.errors import (
 )
 from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import whole
-from asyncmod.module import bind_arguments, bucket_files
+from asyncmod.module import bind_arguments, bucket_files, training_state
 from asyncmod.module.base import Parameters
 from asyncmod.module.buckets import (
     Bucket,
@@ -37,6 +38,7 @@ from asyncmod.module.flight import Flight
 from asyncmod.module.module import Module
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
+from asyncmod.module.training_state import State
 from asyncmod.symbol import NameManager
 from runtime.executor.accumulation import Part
 
@@ -313,6 +315,8 @@ class BucketingModule(ScopedModule):
         # Random numbers must not depend on when a bucket is compiled.
         module._seed = default._seed
         _check_parameters(key, module, default)
+        # One seed, so that it does not matter when a bucket is compiled.
+        module._seed = default._seed
         data, labels = shapes(module)
         grad_req = self._grad_req
         if isinstance(grad_req, Mapping):
@@ -647,6 +651,16 @@ class BucketingModule(ScopedModule):
         step = flight.step
         assert isinstance(step, BucketStep)
         return await step.module._count_batch(metric, flight, count_pad)
+
+    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
+        return await self._default._gather_state(staging, prefix)
+
+    async def _put_back_state(
+        self, arrays: Mapping[str, Any], state: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        await self._default._put_back_state(arrays, state, prefix)
+        for bucket in self._buckets:
+            training_state.reseed(bucket.module, state["seed"])
 
     def _output_axes(self) -> Sequence[int]:
         return self._current._output_axes()

@@ -6,7 +6,7 @@ Next: `runtime.executor.group`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -348,6 +348,12 @@ class Executors:
                     f"training needs the label `{name}`, and the batch has none: give "
                     "DataBatch(data=[...], label=[...])"
                 )
+
+    def reseed(self, seed: int) -> None:
+        """Give all groups, and those that come later, another seed."""
+        self.template = replace(self.template, seed=seed)
+        for bound in (self.first, *self._others):
+            bound.group.seed = seed
 
     @property
     def nbytes(self) -> int:

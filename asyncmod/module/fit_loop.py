@@ -11,6 +11,7 @@ Next: `asyncmod.module.module` for what a step does.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
+from asyncmod.module.checkpointing import Checkpoints, NoCheckpoints, Position
 from asyncmod.module.flight import (
     Flight,
     Flights,
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
     from asyncmod.monitor import Monitor
 
+NEVER = nullcontext[Callable[[], bool]](lambda: False)
 Validate = Callable[[int], Awaitable[object]]
 
 
@@ -74,6 +77,7 @@ class Training:
         count_pad: Whether padded rows count in the metric.
         sparse_row_id_fn: Handed to `prepare`.
         monitor: Told where each batch begins and ends.
+        checkpoints: Saves and resumes.
         known: Entries of `BatchEndParam.locals` that never change.
         display: Told of every batch.
     """
@@ -91,16 +95,21 @@ class Training:
     sparse_row_id_fn: Any
     monitor: Monitor | None
     known: dict[str, Any]
+    checkpoints: Checkpoints = field(default_factory=NoCheckpoints)
     display: Display = field(default_factory=Silent)
     history: History = field(default_factory=History)
     stopped: StopTraining | None = None
 
-    async def run(self, begin_epoch: int, num_epoch: int) -> History:
-        """Train the epochs from `begin_epoch` up to `num_epoch`."""
+    async def run(self, begin: Position, num_epoch: int) -> History:
+        """Train from a position up to the epoch `num_epoch`."""
         logger = self.module.logger
-        for epoch in range(begin_epoch, num_epoch):
+        if begin.stopped_by is not None:
+            self.history.stopped_by = begin.stopped_by
+            return self.history
+        position = begin
+        for epoch in range(begin.epoch, num_epoch):
             began = perf_counter()
-            result = await Epoch(self, epoch).run()
+            result = await Epoch(self, position).run()
             seconds = perf_counter() - began
             for name, value in result.train:
                 logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
@@ -111,8 +120,12 @@ class Training:
                 logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
             self._record(epoch, result, validation, seconds)
             await self.batches.reset()
+            step = position.step + result.batches - position.batch
+            position = Position(epoch + 1, 0, step, self.history.stopped_by)
+            await self.checkpoints.end_epoch(position, validation or result.train)
             if self.stopped is not None:
                 break
+        await self.checkpoints.end(position)
         return self.history
 
     async def _end_epoch(self, epoch: int) -> None:
@@ -174,10 +187,11 @@ class EpochResult:
 class Epoch:
     """One epoch of training."""
 
-    def __init__(self, training: Training, epoch: int) -> None:
+    def __init__(self, training: Training, begin: Position) -> None:
         self._training = training
         self._module = training.module
-        self._epoch = epoch
+        self._epoch = begin.epoch
+        self._begin = begin
         self._flights = Flights()
         self._sum = Accumulation(training.accumulate)
         self._timing = Timing()
@@ -197,8 +211,11 @@ class Epoch:
         """
         training = self._training
         training.metric.reset()
+        metric_state = training.checkpoints.metric_state()
+        if metric_state is not None:
+            training.metric.set_state(metric_state)
         training.display.begin_epoch(self._epoch)
-        nbatch = 0
+        nbatch = self._begin.batch
         try:
             batch = await self._fetch(nbatch)
             while batch is not None:
@@ -207,6 +224,7 @@ class Epoch:
                     break
                 await self._dispatch(nbatch, batch)
                 nbatch += 1
+                await self._save_if_due(nbatch)
                 alone = monitored or training.in_flight == 1
                 batch = await (self._in_order if alone else self._overlapped)(nbatch)
             await self._update_rest()
@@ -242,14 +260,16 @@ class Epoch:
         """The next batch; the step before the last dispatched one is finished first."""
         if len(self._flights) >= self._training.in_flight:
             await self._finish(self._flights[-1].batch)
-        await self._flights[-1].step.copied()
+        if self._flights:
+            await self._flights[-1].step.copied()
         return await self._fetch(nbatch)
 
     async def _in_order(self, nbatch: int) -> DataBatch | None:
         """The next batch; MXNet's order: metric, fetch, callbacks."""
-        await self._count(self._flights[0])
+        if self._flights:
+            await self._count(self._flights[0])
         batch = await self._fetch(nbatch)
-        if batch is not None:
+        if batch is not None and self._flights:
             await self._notify(self._flights.popleft(), batch)
         return batch if self._training.stopped is None else None
 
@@ -259,7 +279,10 @@ class Epoch:
             return None
         began = perf_counter()
         try:
-            batch = await next_batch(self._training.batches)
+            with self._interruptible() as was_interrupted:
+                batch = await next_batch(self._training.batches)
+            if was_interrupted():
+                await self._save(nbatch)
             if nbatch > 0:
                 await self._module.prepare(batch, self._training.sparse_row_id_fn)
         except StopAsyncIteration:
@@ -279,6 +302,7 @@ class Epoch:
         except Exception:
             await self._finish_all()
             raise
+        self._values = None
         self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
 
     def _next_part(self) -> Part | None:
@@ -296,6 +320,23 @@ class Epoch:
         for flight in self._flights:
             await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
         await self._module._update(self._sum.rest())
+
+    async def _save_if_due(self, nbatch: int) -> None:
+        """Save between two updates, with nothing in flight."""
+        step = self._begin.step + nbatch - self._begin.batch
+        if self._training.checkpoints.is_due(step) and not self._sum.waits:
+            await self._save(nbatch)
+
+    async def _save(self, nbatch: int) -> None:
+        await self._finish_all()
+        step = self._begin.step + nbatch - self._begin.batch
+        await self._training.checkpoints.save(Position(self._epoch, nbatch, step))
+
+    def _interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
+        """What waits for data may be interrupted, unless an update is half done."""
+        if self._sum.waits:
+            return NEVER
+        return self._training.checkpoints.interruptible()
 
     async def _finish_all(self) -> None:
         while self._flights:

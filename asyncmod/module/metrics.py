@@ -28,6 +28,10 @@ class Metric(Protocol):
 
     def get_global_name_value(self) -> list[tuple[str, float]]: ...
 
+    def get_state(self) -> dict[str, Any]: ...
+
+    def set_state(self, state: Mapping[str, Any]) -> None: ...
+
 
 def as_metric(eval_metric: Any) -> Metric:
     """A metric from a metric, a name, a function or a list of these.

@@ -19,6 +19,7 @@ import numpy as np
 import trio
 
 from asyncmod import random
+from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -34,6 +35,7 @@ from asyncmod.module import (
     optimizer_states,
     parameters,
     sparse_inputs,
+    training_state,
 )
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
@@ -51,6 +53,7 @@ from asyncmod.module.optimization import Optimization
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one, merged, per_device
 from asyncmod.module.step import Step
+from asyncmod.module.training_state import State
 from asyncmod.optimizer import Optimizer
 from runtime.executor.accumulation import Part
 
@@ -972,6 +975,14 @@ class Module(ScopedModule):
     async def _dispatch_predict(self, batch: Any) -> Step:
         bound, inputs = await self._route(batch, False)
         return bound.group.dispatch_predict(inputs)
+
+    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
+        return await training_state.gather(self, staging, prefix)
+
+    async def _put_back_state(
+        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        await training_state.put_back(self, arrays, state, prefix)
 
     async def _synchronize(self) -> None:
         if len(self._contexts) < 2:

@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -31,6 +32,7 @@ from asyncmod.module.flight import Flight
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import CompletedStep, Step
+from asyncmod.module.training_state import State
 from runtime.executor.accumulation import Part
 
 GradientFunction = Callable[[Array, Array], Any | Awaitable[Any]]
@@ -219,6 +221,15 @@ class PythonModule(ScopedModule):
                 "a Python module takes the labels of the whole batch: pre_sliced=False"
             )
         await super().update_metric(eval_metric, labels)
+
+    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
+        """Nothing; a subclass that learns must say what."""
+        return {}
+
+    async def _put_back_state(
+        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        """Nothing."""
 
     async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
         if not self._label_shapes:

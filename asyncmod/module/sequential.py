@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import trio
 
+from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -32,6 +33,7 @@ from asyncmod.module.python_module import PythonLossModule, PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import CompletedStep, Step
+from asyncmod.module.training_state import State
 from runtime.executor.accumulation import Part
 
 
@@ -625,6 +627,18 @@ class SequentialModule(ScopedModule):
                 part = replace(flight, step=own)
                 await child.module._count_batch(metric, part, count_pad)
         return self._rows(flight.batch)
+
+    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
+        return {
+            str(i): await child.module._gather_state(staging, f"{prefix}{i}/")
+            for i, child in enumerate(self._children)
+        }
+
+    async def _put_back_state(
+        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
+    ) -> None:
+        for i, child in enumerate(self._children):
+            await child.module._put_back_state(arrays, state[str(i)], f"{prefix}{i}/")
 
     def _output_axes(self) -> Sequence[int]:
         return self._children[-1].module._output_axes()

@@ -98,11 +98,24 @@ class Program(Protocol):
         ...
 
     def read(
-        self, segment: str, name: str, slot: int = 0, *, rows: int | None = None
+        self,
+        segment: str,
+        name: str,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+        out: Array | None = None,
     ) -> Array:
-        """Wait for what was launched, then return a fresh copy of the named tensor.
+        """Wait for what was launched, then return a copy of the named tensor.
 
-        With `rows` of that many of its first rows. A CSR input is read densely.
+        A CSR input is read densely.
+
+        Args:
+            segment: The tensor's segment.
+            name: Its name.
+            slot: The slot, in slotted segments.
+            rows: How many of its first rows; all unless given.
+            out: Where to copy it, of its shape and dtype; a fresh array unless given.
         """
         ...
 

@@ -178,13 +178,23 @@ class HostProgram:
         self.segments[segment].version += 1
 
     def read(
-        self, segment: str, name: str, slot: int = 0, *, rows: int | None = None
+        self,
+        segment: str,
+        name: str,
+        slot: int = 0,
+        *,
+        rows: int | None = None,
+        out: Array | None = None,
     ) -> Array:
         self.wait()
         if segment == "input" and name in self.plan.csr:
             whole: Array = self._csr_place(self.plan.csr[name], slot).value.toarray()
             return whole
-        return self._tensor(segment, name, slot)[:rows].copy()
+        tensor = self._tensor(segment, name, slot)[:rows]
+        if out is None:
+            return tensor.copy()
+        np.copyto(out, tensor, casting="no")
+        return out
 
     def fill(self, segment: str, value: float = 0.0) -> None:
         for name in self.plan.tensors[segment]:

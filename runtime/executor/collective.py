@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -346,20 +346,24 @@ class Update:
             self._take_back(undo, error)
             raise
 
-    def read_states(self, device: int) -> dict[str, dict[str, Array]]:
-        """The rule's states by state name and parameter, where this device is first."""
+    def states_of(self, device: int) -> Iterator[tuple[str, str, Program]]:
+        """State, parameter and program of the states of which this device is first."""
         program, holder = self._programs[device], self._memory.placement.holder
         if program is None:
-            return {}
+            return
         names = [n for n in self._kept[device] if holder(n) == device]
-        return {
-            state: {
-                n: program.read(f"state.{state}", n)
-                for n in self._having(state)
-                if n in names
-            }
-            for state in self.updater.states
-        }
+        for state in self.updater.states:
+            for name in self._having(state):
+                if name in names:
+                    yield state, name, program
+
+    def read_states(self, device: int) -> dict[str, dict[str, Array]]:
+        """The rule's states by state name and parameter, where this device is first."""
+        states: dict[str, dict[str, Array]] = {}
+        for state, name, program in self.states_of(device):
+            values = states.setdefault(state, {})
+            values[name] = program.read(f"state.{state}", name)
+        return states
 
     def read_function_states(self) -> dict[str, Any]:
         """What the update function keeps for each parameter that it has seen."""

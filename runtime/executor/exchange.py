@@ -21,6 +21,7 @@ from runtime.executor.dispatch import COPY_LIMIT
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
 from runtime.executor.row_sparse import Gradient
+from runtime.executor.snapshot import StateArray, copy_from, sources
 from runtime.executor.split import is_empty
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import nothing
@@ -142,6 +143,31 @@ class Exchange:
         for member, part in zip(placement.members, parts, strict=True):
             shares.setdefault(member.share, {}).update(part)
         return list(shares.values())
+
+    async def copy_state(
+        self, update: Update | None, place: Callable[[StateArray], Array]
+    ) -> None:
+        """Copy the state of training into arrays that `place` gives."""
+        there = sources(self._memory, update)
+        targets = {array: place(array) for array in there}
+        jobs = [
+            partial(copy_from, replica.index, there, targets)
+            for replica in self._replicas
+        ]
+        await self._calls.run("copy state", jobs, cheap=self._cheap)
+
+    async def write_share_auxiliaries(self, values: Sequence[Arrays]) -> None:
+        """Set the auxiliary states of each share of the batch."""
+        placement = self._memory.placement
+
+        def run(replica: AnyReplica) -> None:
+            index = replica.index
+            for name, value in values[placement.members[index].share].items():
+                if placement.holds(index, name):
+                    replica.storage.write("auxiliary", name, value)
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        await self._calls.run("write states", jobs, cheap=self._cheap)
 
     async def write_parameters(self, parameters: Arrays, auxiliaries: Arrays) -> None:
         """Set parameters while no device reads them, auxiliary states everywhere."""

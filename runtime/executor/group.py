@@ -31,6 +31,7 @@ from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.placement import members
 from runtime.executor.row_sparse import Gradient
+from runtime.executor.snapshot import StateArray
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
@@ -143,6 +144,16 @@ class ExecutorGroup:
     @training_forwards.setter
     def training_forwards(self, count: int) -> None:
         self._memory.forwards[:] = [count] * len(self._replicas)
+
+    @property
+    def seed(self) -> int:
+        """The seed of the random operators; setting it acts from the next step."""
+        return self._replicas[0].seed
+
+    @seed.setter
+    def seed(self, seed: int) -> None:
+        for replica in self._replicas:
+            replica.seed = seed
 
     async def aclose(self) -> None:
         """Free the programs; idempotent. Memory shared with other groups stays.
@@ -412,6 +423,38 @@ class ExecutorGroup:
     async def read_device_auxiliaries(self) -> list[dict[str, Array]]:
         """Copies of the auxiliary states of each device."""
         return await self._exchange.read_device_auxiliaries(self.auxiliary_names)
+
+    async def copy_state(
+        self, updater: Updater | None, place: Callable[[StateArray], Array]
+    ) -> None:
+        """Copy parameters, auxiliary states and optimizer states between two steps.
+
+        Args:
+            updater: Whose states to copy; None copies none. Rules only.
+            place: Gives the array that one is copied into, of its shape and dtype;
+                called on the Trio thread.
+        """
+        update = None if updater is None else await self._steps.prepared(updater)
+        await self._exchange.copy_state(update, place)
+
+    async def write_share_auxiliaries(
+        self, values: Sequence[Mapping[str, Array]]
+    ) -> None:
+        """Set the auxiliary states of each share of the batch, all or none.
+
+        Raises:
+            ValueError: not one entry for each of `spec.devices`.
+            ShapeError, KeyError: as `write_parameters`.
+        """
+        if len(values) != len(self.spec.devices):
+            raise ValueError(
+                f"there are values for {len(values)} devices, and "
+                f"{len(self.spec.devices)} devices"
+            )
+        shapes = self.auxiliary_shapes
+        await self._exchange.write_share_auxiliaries(
+            [check_arrays("auxiliary state", part, shapes) for part in values]
+        )
 
     async def write_parameters(
         self, parameters: Mapping[str, Array], auxiliaries: Mapping[str, Array]

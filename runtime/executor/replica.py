@@ -43,6 +43,7 @@ class Replica:
         index: Position of the device in the group.
         state_shapes: Shape of this device's part of each state input.
         rows: Its rows of the batch; none makes it idle: it only keeps parameters.
+        seed: Seed of the random operators.
         training: The training program; None if idle or not for training.
         inference: The inference program; None until first used.
     """
@@ -62,6 +63,7 @@ class Replica:
         self.inference: Program | None = None
         self._device = device
         self._spec = spec
+        self.seed = spec.seed
         self._memory = memory
         self._plan = plan
         self._selections = {
@@ -380,7 +382,7 @@ class Replica:
         forwards = self._memory.forwards
         step = forwards[self.index]
         forwards[self.index] = step + 1
-        self._key = StepKey(self._spec.seed, step, self.rows.start)
+        self._key = StepKey(self.seed, step, self.rows.start)
         return self._key
 
     def _begin_step(self, next_slot: bool) -> StepKey:

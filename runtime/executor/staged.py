@@ -65,6 +65,7 @@ class StagedReplica:
     Attributes:
         index: Position of the member in the group.
         rows: Rows of the batch of its share.
+        seed: Seed of the random operators.
         training, inference: None: a pass never runs on the Trio thread.
         is_idle: Whether it brings nothing to what the shares hand out.
     """
@@ -87,6 +88,7 @@ class StagedReplica:
         self.is_idle = not member.leads
         self._device = device
         self._spec = spec
+        self.seed = spec.seed
         self._memory = memory
         self._staging = staging
         self._wiring = staging.wiring
@@ -397,7 +399,7 @@ class StagedReplica:
             forwards = self._memory.forwards
             step = forwards[self.index]
             forwards[self.index] = step + 1
-            self._key = StepKey(self._spec.seed, step, self.rows.start)
+            self._key = StepKey(self.seed, step, self.rows.start)
 
     def _write(
         self, part: _Part, program: Program, inputs: Mapping[str, Array], slot: int

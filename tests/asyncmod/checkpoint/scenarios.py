@@ -1,0 +1,212 @@
+"""Trainings that are interrupted and resumed: what each is made of.
+
+`train(scenario, prefix, ...)` is one run of the script that a user would start again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+import asyncmod as mx
+
+ROWS, COLUMNS, CLASSES = 22, 4, 3
+EPOCHS = 2
+
+
+def data() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    generator = np.random.default_rng(5)
+    rows = generator.standard_normal((ROWS, COLUMNS)).astype(np.float32)
+    return rows, generator.integers(0, CLASSES, ROWS).astype(np.float32)
+
+
+def perceptron(dropout: float = 0.4) -> Any:
+    net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=8, name="fc1")
+    net = mx.sym.Dropout(mx.sym.Activation(net, act_type="tanh"), p=dropout)
+    net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc2")
+    return mx.sym.SoftmaxOutput(net, name="softmax")
+
+
+def normalized() -> Any:
+    net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=8, name="fc1")
+    net = mx.sym.BatchNorm(net, fix_gamma=False, name="norm")
+    net = mx.sym.Activation(net, act_type="relu")
+    net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc2")
+    return mx.sym.SoftmaxOutput(net, name="softmax")
+
+
+def grouped() -> Any:
+    with mx.AttrScope(ctx_group="first"):
+        net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=8, name="fc1")
+        net = mx.sym.Dropout(mx.sym.BatchNorm(net, name="norm"), p=0.3)
+    net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc2")
+    return mx.sym.SoftmaxOutput(net, name="softmax")
+
+
+def iterator(**options: Any) -> Any:
+    return mx.io.NDArrayIter(*data(), batch_size=4, **{"shuffle": True, **options})
+
+
+def devices(count: int) -> list[mx.Context]:
+    return [mx.reference(i) for i in range(count)]
+
+
+def sentences() -> Any:
+    generator = np.random.default_rng(6)
+    lists = [
+        [int(w) for w in generator.integers(1, 6, length)]
+        for length in generator.integers(2, 7, 30)
+    ]
+    return mx.rnn.BucketSentenceIter(lists, 4, [3, 6], invalid_label=0)
+
+
+def bucket(length: int) -> Any:
+    net = mx.sym.Embedding(mx.sym.var("data"), input_dim=6, output_dim=5, name="embed")
+    net = mx.sym.Dropout(net, p=0.3)
+    net = mx.sym.Reshape(mx.sym.sum(net, axis=2), shape=(-1, 1))
+    net = mx.sym.FullyConnected(net, num_hidden=6, name="fc")
+    label = mx.sym.Reshape(mx.sym.var("softmax_label"), shape=(-1,))
+    net = mx.sym.SoftmaxOutput(net, label, name="softmax")
+    return net, ["data"], ["softmax_label"]
+
+
+def chain() -> mx.SequentialModule:
+    first = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=6, name="first")
+    first = mx.sym.Dropout(mx.sym.Activation(first, act_type="tanh"), p=0.3)
+    last = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=CLASSES, name="last")
+    last = mx.sym.SoftmaxOutput(last, name="softmax")
+    sequence = mx.SequentialModule()
+    sequence.add(mx.Module(first, label_names=None, context=devices(1)))
+    sequence.add(
+        mx.Module(last, context=devices(2)), take_labels=True, auto_wiring=True
+    )
+    return sequence
+
+
+class WithoutState:
+    """A source that cannot say where it is."""
+
+    provide_data = (mx.io.DataDesc("data", (4, COLUMNS)),)
+    provide_label = (mx.io.DataDesc("softmax_label", (4,)),)
+    batch_size = 4
+
+    async def __aiter__(self) -> AsyncIterator[mx.io.DataBatch]:
+        rows, labels = data()
+        for i in range(0, ROWS - 3, 4):
+            index = np.arange(i, i + 4)
+            yield mx.io.DataBatch([rows[index]], [labels[index]], index=index)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One training.
+
+    Attributes:
+        module: Makes the module.
+        batches: Makes the training data.
+        options: Further arguments of `fit`.
+    """
+
+    module: Callable[[], Any]
+    batches: Callable[[], Any]
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def adam() -> dict[str, Any]:
+    scheduler = mx.lr_scheduler.FactorScheduler(step=3, factor=0.7)
+    settings = {"learning_rate": 0.05, "wd": 0.01, "lr_scheduler": scheduler}
+    return {"optimizer": "adam", "optimizer_params": settings}
+
+
+def momentum() -> dict[str, Any]:
+    settings = {"learning_rate": 0.1, "momentum": 0.9}
+    return {"optimizer": "sgd", "optimizer_params": settings}
+
+
+SCENARIOS: dict[str, Callable[[], Scenario]] = {
+    "dropout": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(1)), iterator, adam()
+    ),
+    "dropout on two devices": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)), iterator, adam()
+    ),
+    "statistics of two devices": lambda: Scenario(
+        lambda: mx.Module(normalized(), context=devices(2)),
+        lambda: iterator(last_batch_handle="roll_over"),
+        momentum(),
+    ),
+    "native kernels": lambda: Scenario(
+        lambda: mx.Module(normalized(), context=[mx.cpu(0), mx.cpu(1)]),
+        iterator,
+        momentum(),
+    ),
+    "prefetching": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)),
+        lambda: mx.io.PrefetchingIter(iterator(), depth=3),
+        momentum(),
+    ),
+    "buckets": lambda: Scenario(
+        lambda: mx.BucketingModule(bucket, 6, context=devices(2)), sentences, adam()
+    ),
+    "a chain of modules": lambda: Scenario(chain, iterator, momentum()),
+    "a source without state": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(1)), WithoutState, adam()
+    ),
+    "several batches per update": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)),
+        iterator,
+        {**adam(), "accumulate": 2},
+    ),
+    "worker processes": lambda: Scenario(
+        lambda: mx.Module(
+            normalized(), context=[mx.cpu(i, worker="process") for i in range(2)]
+        ),
+        iterator,
+        momentum(),
+    ),
+    "groups of devices": lambda: Scenario(
+        lambda: mx.Module(
+            grouped(),
+            context=devices(2),
+            group2ctxs={"first": [mx.reference(2), mx.reference(3)]},
+        ),
+        iterator,
+        momentum(),
+    ),
+    "MXNet's order": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)),
+        iterator,
+        {**momentum(), "in_flight": 1},
+    ),
+}
+
+
+async def train(
+    name: str, batch_end: Callable[[Any], Any] | None = None, **options: Any
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Run a training to its end.
+
+    Returns:
+        Parameters, auxiliary states, and the metric's values in the last epoch.
+    """
+    mx.seed(11)
+    scenario = SCENARIOS[name]()
+    async with mx.open_runtime(), scenario.module() as module:
+        history = await module.fit(
+            scenario.batches(),
+            eval_metric=["acc", "ce"],
+            batch_end_callback=batch_end,
+            progress=False,
+            **{"num_epoch": EPOCHS, **scenario.options, **options},
+        )
+        arguments, auxiliaries = await module.get_params()
+    values = {
+        name: np.array(value)
+        for epoch in history.epochs[-1:]
+        for name, value in epoch.items()
+        if name.startswith("train-")
+    }
+    return {**arguments, **auxiliaries, **values}
