@@ -5,7 +5,7 @@ share has one member. With them a share has a leader, on the device that the sha
 given to, which takes batches in and hands results out, and a member on each device of
 its groups. A device with members of several shares has a thread for each of them.
 
-Next: `runtime.executor.staged`.
+Next: `runtime.executor.wiring`.
 """
 
 from __future__ import annotations
@@ -103,13 +103,9 @@ class Placement:
         home = self.homes[share].get(name)
         return home is not None and self.space_of[home] == space
 
-    def holder(self, name: str, share: int | None = None) -> int:
-        """The first member (of a share) that keeps this name."""
-        return next(
-            i
-            for i, member in enumerate(self.members)
-            if share in (None, member.share) and self.holds(i, name)
-        )
+    def holder(self, name: str) -> int:
+        """The first member that keeps this name."""
+        return next(i for i in range(len(self.members)) if self.holds(i, name))
 
     def part(self, index: int, layout: Layout, segment: str, gap: int = 0) -> Layout:
         """What a member's memory space holds of a layout."""
@@ -205,8 +201,12 @@ class Staging:
             [i.name for i in spec.states],
         )
         for i, member in enumerate(placement.members):
-            if member.share == share and placement.source(i) != i:
+            if member.share != share:
+                continue
+            if placement.source(i) != i:
                 wiring.finished[i] = Channel()
+            if not member.leads:
+                wiring.shown[i] = Channel()
         positions = {node.name: i for i, node in enumerate(graph.nodes)}
         return cls(stages, wiring, infer(graph, shapes, dtypes), positions)
 

@@ -5,7 +5,7 @@ forward, from the stage that makes them to every stage that reads them; gradient
 back from user to user, each of which adds its contribution, and end where the value
 was made. That is the order in which one device would add them.
 
-Next: `runtime.executor.staged`, which runs what is wired here.
+Next: `runtime.executor.stage_work`, which uses what is wired here.
 """
 
 from __future__ import annotations
@@ -68,6 +68,8 @@ class Wiring:
         input_gradients: Where gradients of inputs come from.
         finished: Where each member that uses another's memory for gradients tells it
             that it has added its own.
+        shown: Where each member but the leader hands the leader what it keeps, with
+            the number of the pass, if a monitor asks for that.
     """
 
     stages: tuple[StageLinks, ...]
@@ -77,6 +79,7 @@ class Wiring:
     accumulated: dict[str, Channel] = field(default_factory=dict)
     input_gradients: dict[str, Channel] = field(default_factory=dict)
     finished: dict[int, Channel] = field(default_factory=dict)
+    shown: dict[int, Channel] = field(default_factory=dict)
 
 
 def wire(

@@ -234,8 +234,8 @@ async def test_work_is_done_where_the_groups_are() -> None:
         await ready(module)
         rows_of: dict[str, set[str]] = {}
         for replica in module._bound("test").first.group._replicas:
-            for part in getattr(replica, "_parts", ()):
-                program = part.training
+            for work in getattr(replica, "_work", ()):
+                program = work.training
                 assert program is not None
                 names = rows_of.setdefault(program.device, set())
                 names |= {row.node for row in program.plan.sections["forward"]}
@@ -392,6 +392,27 @@ async def test_cancelled_training_stands_at_a_step_boundary(
         await grouped.step()
         assert grouped.count == before + 1
         await grouped.check(True)
+
+
+async def test_groups_in_worker_processes() -> None:
+    """One group in the host's memory, one in that of the workers."""
+    results = []
+    for worker in ("process", "thread"):
+        where = {"dev1": mx.cpu(0), "dev2": mx.cpu(1, worker=worker)}
+        mx.random.seed(5)
+        module = mx.Module(mlp_in_groups(), group2ctxs=where)
+        async with module:
+            await ready(module, learning_rate=0.5)
+            monitor = mx.mon.Monitor(1, lambda x: float(np.abs(x).mean()))
+            module.install_monitor(monitor)
+            for seed in range(3):
+                await module.step(batch(seed=seed))
+            monitor.tic()
+            await module.step(batch())
+            shown = [row[1:] for row in monitor.toc()]
+            results.append([await module.get_params(), await module.get_grads(), shown])
+    assert same(results[0][:2], results[1][:2])
+    assert results[0][2] == results[1][2]
 
 
 async def test_groups_that_the_symbol_does_not_have_are_ignored() -> None:

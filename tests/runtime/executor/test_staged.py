@@ -499,6 +499,30 @@ async def test_monitors_see_the_whole_graph(place: str) -> None:
         np.testing.assert_allclose(staged[key], value, rtol=1e-5, err_msg=str(key))
 
 
+@pytest.mark.parametrize("place", ["host", "simulated"])
+@pytest.mark.parametrize("group_", ["a", "b"])
+async def test_a_monitored_step_that_fails_shows_nothing(
+    place: str, group_: str
+) -> None:
+    spec = at(place, fragile_chain())
+    shown: list[str] = []
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.step(inputs_of(spec), sgd.updater)
+        failing = str(PLACES[place][1][0][group_])
+        for direction in ("forward", "backward"):
+            with (
+                hooked(failing_on(failing, direction)),
+                pytest.raises(ArithmeticError),
+            ):
+                await group.step(
+                    inputs_of(spec), sgd.updater, lambda o: shown.append(o.name)
+                )
+        assert shown == []
+        await group.step(inputs_of(spec), sgd.updater, lambda o: shown.append(o.name))
+        assert "a_fc_output" in shown
+
+
 async def test_wrong_inputs_are_refused() -> None:
     async with open_group(at("host", chain())) as group:
         with pytest.raises(ShapeError):
