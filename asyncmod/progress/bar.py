@@ -48,21 +48,17 @@ class Bar:
         self._outline = outline
         self._pace = Pace(SECONDS, outline.batches)
         self._metric: Metric | None = None
-        self._row: TaskID = screen.progress.add_task("", start=False, visible=False)
+        self._epoch = ""
+        self._row: TaskID = screen.progress.add_task("", total=None, count="", told="")
 
     def begin_epoch(self, epoch: int) -> None:
-        """Begin again at the left."""
+        """Begin again at the left; drawn if it is time, since epochs may be short."""
         number = epoch - self._outline.begin_epoch + 1
         last = self._outline.num_epoch - self._outline.begin_epoch
+        self._epoch = f"Epoch {number}/{last}"
         self._pace.begin_epoch()
-        self._screen.progress.reset(
-            self._row,
-            visible=True,
-            description=f"Epoch {number}/{last}",
-            total=self._pace.total or None,
-            count=self._count(),
-            told="",
-        )
+        if self._pace.due():
+            self._draw("")
 
     def batch(self, samples: int, metric: Metric) -> None:
         """Draw if it is time."""
@@ -80,19 +76,19 @@ class Bar:
         self._draw()
         self._screen.progress.stop_task(self._row)
 
-    def _draw(self, instead: str = "") -> None:
-        text = instead or f"{self._pace.speed:,.0f} samples/s"
-        if self._metric is not None and not instead:
-            text += "  " + told(self._metric, "  ")
+    def _draw(self, instead: str | None = None) -> None:
+        text = instead
+        if text is None:
+            text = f"{self._pace.speed:,.0f} samples/s"
+            if self._metric is not None:
+                text += "  " + told(self._metric, "  ")
+        done, total = self._pace.done, self._pace.total
         self._screen.progress.update(
             self._row,
-            completed=self._pace.done,
-            total=self._pace.total or None,
-            count=self._count(),
+            description=self._epoch,
+            completed=done,
+            total=total or None,
+            count=f"{done}/{total}" if total else str(done),
             told=text,
             refresh=True,
         )
-
-    def _count(self) -> str:
-        done, total = self._pace.done, self._pace.total
-        return f"{done}/{total}" if total else str(done)

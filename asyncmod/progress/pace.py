@@ -30,14 +30,14 @@ class Pace:
         self.speed = 0.0
         self._seconds = seconds
         self._samples = 0
-        self._shown = perf_counter()
+        self._shown = self._counted_from = perf_counter()
 
     def begin_epoch(self) -> None:
         """An epoch is over, or the first begins."""
         if self.done:
             self.total = self.done
         self.done = self._samples = 0
-        self._shown = perf_counter()
+        self._counted_from = perf_counter()
 
     def batch(self, samples: int) -> bool:
         """Count a batch; whether it is time to show it."""
@@ -49,13 +49,13 @@ class Pace:
     def due(self) -> bool:
         """Whether it is time to show something; then the next time is set."""
         now = perf_counter()
-        passed = now - self._shown
-        if passed < self._seconds:
+        if now - self._shown < self._seconds:
             return False
         if self._samples:
+            passed = now - self._counted_from
             self.speed = self._samples / passed if passed > 0 else math.inf
         self._samples = 0
-        self._shown = now
+        self._shown = self._counted_from = now
         return True
 
 

@@ -34,8 +34,10 @@ class Clock:
         return self.now
 
 
-def clock(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
-    monkeypatch.setattr("asyncmod.progress.pace.perf_counter", Clock(step))
+def clock(monkeypatch: pytest.MonkeyPatch, step: float) -> Clock:
+    made = Clock(step)
+    monkeypatch.setattr("asyncmod.progress.pace.perf_counter", made)
+    return made
 
 
 class Terminal:
@@ -126,33 +128,33 @@ async def test_drawn_ten_times_a_second_at_most(
     terminal.attach()
     from asyncmod.progress.bar import Bar
 
-    draws: list[str] = []
+    draws: list[str | None] = []
     draw = Bar._draw
 
-    def note(bar: Bar, instead: str = "") -> None:
+    def note(bar: Bar, instead: str | None = None) -> None:
         draws.append(instead)
         draw(bar, instead)
 
     monkeypatch.setattr(Bar, "_draw", note)
     drawn = []
     for step in (0.0, 0.03125):
-        clock(monkeypatch, step)
-        shown = NDArrayIter(*rows(80), batch_size=8)
+        watch = clock(monkeypatch, step)
         before = len(draws)
         async with mx.Module(mlp(), context=mx.reference()) as module:
-            await module.fit(shown, num_epoch=1)
+            await module.fit(data(8), num_epoch=10, eval_data=data(8))
         drawn.append(len(draws) - before)
-    # At the end, and at batches 4 and 8.
-    assert drawn == [1, 3]
+    # At the end; and when a tenth of a second has passed, short as the epochs are.
+    assert drawn[0] == 1
+    assert 9 < drawn[1] <= 1 + watch.now / 0.1
 
 
 def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     clock(monkeypatch, 0.03125)
     pace = Pace(0.1, 3)
     pace.begin_epoch()
-    assert [pace.batch(8) for _ in range(9)] == [False, False, False, True] * 2 + [
-        False
-    ]
+    assert [pace.batch(8) for _ in range(4)] == [False, False, True, False]
+    assert pace.speed == 3 * 8 / 0.09375
+    assert [pace.batch(8) for _ in range(5)] == [False, False, True, False, False]
     assert pace.speed == 4 * 8 / 0.125
     assert (pace.done, pace.total) == (9, 9)  # more than was announced
     pace.begin_epoch()
@@ -277,15 +279,13 @@ async def test_lines_elsewhere(
         assert received.read() == ""
     assert terminal.text == ""
     lines = [m for m in caplog.messages if "atch[" in m]
-    at_third = [row for row in history.batches if row["nbatch"] == 2]
+    accuracy = {(r["epoch"], r["nbatch"]): r["train-accuracy"] for r in history.batches}
     assert lines == [
-        line
-        for epoch in (0, 1)
-        for line in (
-            f"Epoch[{epoch}] Batch[3/3]\tSpeed: 2.00 samples/sec\t"
-            f"accuracy={at_third[epoch]['train-accuracy']:f}",
-            f"Epoch[{epoch}] Validation batch[3]",
-        )
+        f"Epoch[0] Batch[2/3]\tSpeed: 2.00 samples/sec\taccuracy={accuracy[0, 1]:f}",
+        "Epoch[0] Validation batch[2]",
+        f"Epoch[1] Batch[1/3]\tSpeed: 2.00 samples/sec\taccuracy={accuracy[1, 0]:f}",
+        "Epoch[1] Validation batch[1]",
+        "Epoch[1] Validation batch[4]",
     ]
 
 
