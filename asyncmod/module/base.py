@@ -34,6 +34,7 @@ from asyncmod.module.callbacks import Callbacks, as_callbacks
 from asyncmod.module.checkpointing import Position, Subjects, as_checkpoints
 from asyncmod.module.descriptions import batch_axis, batch_size
 from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
+from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.module.training_state import State
 from asyncmod.nd import NDArray
@@ -254,12 +255,8 @@ class BaseModule:
         if pre_sliced:
             slices = [DataBatch([], part) for part in labels]
             labels = (await whole(slices, (), self._label_descriptions())).label
-        outputs = await self.get_outputs()
-        await metrics.update(
-            eval_metric,
-            metrics.name_labels(self._label_order(), labels),
-            dict(zip(self.output_names, outputs, strict=True)),
-        )
+        named = metrics.name_labels(self._label_order(), labels)
+        await self._update_metric(eval_metric, named, await self.get_outputs(), None)
 
     async def score(
         self,
@@ -677,21 +674,35 @@ class BaseModule:
         labels = metrics.name_labels(self._label_order(), flight.labels)
         rows = self._rows(flight.batch)
         pad = 0 if count_pad else flight.pad
-        axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
-        await metrics.update(
-            metric,
-            {
-                name: metrics.without_padding(label, rows, pad, axes.get(name, 0))
-                for name, label in labels.items()
-            },
-            {
-                name: metrics.without_padding(output, rows, pad, axis)
-                for name, output, axis in zip(
-                    self.output_names, outputs, self._output_axes(), strict=True
-                )
-            },
-        )
+        await self._update_metric(metric, labels, outputs, rows, pad)
         return rows
+
+    async def _update_metric(
+        self,
+        metric: Any,
+        labels: Mapping[str, Array],
+        outputs: Sequence[Array],
+        rows: int | None,
+        pad: int = 0,
+    ) -> None:
+        """Update a metric; without `rows` the labels say how many samples there are."""
+        label_axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
+        if rows is None:
+            rows = metrics.count_rows(labels, label_axes)
+        names, axes = self.output_names, self._output_axes()
+        real = RealRows(
+            rows,
+            pad,
+            self._slices(rows),
+            label_axes,
+            dict(zip(names, axes, strict=True)),
+        )
+        named = dict(zip(names, outputs, strict=True))
+        await metrics.update(metric, labels, named, real)
+
+    def _slices(self, rows: int) -> Sequence[int]:
+        """Samples of each device in a batch of so many."""
+        return [rows]
 
     def _label_order(self) -> list[str]:
         """Names of the labels in the order of a batch's label arrays."""

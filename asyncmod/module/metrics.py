@@ -9,6 +9,7 @@ import trio
 
 from asyncmod.errors import InputError
 from asyncmod.module.batches import Array, as_array
+from asyncmod.module.real_rows import RealRows
 from asyncmod.nd.array import as_given
 
 LARGE = 1 << 20
@@ -46,27 +47,6 @@ def as_metric(eval_metric: Any) -> Metric:
     return metric.create(eval_metric)
 
 
-def without_padding(array: Array, rows: int, pad: int, axis: int = 0) -> Array:
-    """The part of an array that belongs to real samples.
-
-    An axis may hold several rows per sample (sequences that a net has flattened); an
-    array that is not batched is left as it is.
-
-    Args:
-        array: Labels or outputs of a whole batch.
-        rows: Samples in the batch, padding included.
-        pad: Samples at the end that only fill the batch up.
-        axis: The batch axis, -1 if there is none.
-    """
-    if pad <= 0 or axis < 0 or array.ndim <= axis:
-        return array
-    length = array.shape[axis]
-    if length < rows or length % rows:
-        return array
-    real = (rows - pad) * (length // rows)
-    return array[(slice(None),) * axis + (slice(0, real),)]
-
-
 def name_labels(names: Sequence[str], labels: Any) -> dict[str, Array]:
     """Labels of a batch by name; none gives {}.
 
@@ -87,14 +67,32 @@ def name_labels(names: Sequence[str], labels: Any) -> dict[str, Array]:
     }
 
 
+def count_rows(labels: Mapping[str, Array], axes: Mapping[str, int]) -> int:
+    """Samples in a batch, by its labels; 0 if none is batched."""
+    for name, label in labels.items():
+        axis = axes.get(name, 0)
+        if 0 <= axis < label.ndim:
+            return int(label.shape[axis])
+    return 0
+
+
 async def update(
-    metric: Metric, labels: Mapping[str, Array], outputs: Mapping[str, Array]
+    metric: Metric,
+    labels: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    real: RealRows,
 ) -> None:
-    """Update a metric; in a thread if it has more than 1 MB to look at."""
-    labels = {name: as_given(array) for name, array in labels.items()}
-    outputs = {name: as_given(array) for name, array in outputs.items()}
+    """Update a metric with the real rows; in a thread if there is more than 1 MB."""
+
+    def run() -> None:
+        true, predicted = real.of_labels(labels), real.of_outputs(outputs, labels)
+        metric.update_dict(
+            {name: as_given(array) for name, array in true.items()},
+            {name: as_given(array) for name, array in predicted.items()},
+        )
+
     arrays = (*labels.values(), *outputs.values())
     if sum(array.nbytes for array in arrays) > LARGE:
-        await trio.to_thread.run_sync(metric.update_dict, labels, outputs)
+        await trio.to_thread.run_sync(run)
     else:
-        metric.update_dict(labels, outputs)
+        run()

@@ -56,6 +56,7 @@ from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
 from asyncmod.optimizer import Optimizer
 from runtime.executor.accumulation import Part
+from runtime.executor.split import split
 
 Path_ = str | PathLike[str]
 
@@ -994,6 +995,9 @@ class Module(ScopedModule):
 
     def _label_descriptions(self) -> Sequence[DataDesc]:
         return self._bound("update_metric").current.labels
+
+    def _slices(self, rows: int) -> Sequence[int]:
+        return [s.stop - s.start for s in split(rows, self._workload)]
 
     def _output_axes(self) -> Sequence[int]:
         return self._bound("update_metric").template.output_axes

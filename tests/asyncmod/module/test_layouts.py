@@ -153,3 +153,41 @@ async def test_an_output_without_batch_axis_is_neither_cut_nor_split(
         await module.init_params()
         out = await module.predict(rows)
     assert out.tolist() == [8 / len(context)] * 2
+
+
+def flattened() -> mx.symbol.Symbol:
+    """A sequence model's head: rows of all time steps under one softmax."""
+    data = mx.sym.Reshape(mx.sym.Variable("data"), shape=(-1, FEATURES))
+    label = mx.sym.Reshape(mx.sym.Variable("softmax_label"), shape=(-1,))
+    out = mx.sym.FullyConnected(data, num_hidden=CLASSES, name="fc")
+    return mx.sym.SoftmaxOutput(out, label, name="softmax")
+
+
+@pytest.mark.parametrize("context", [ONE, TWO, THREE], ids=["1", "2", "3"])
+@pytest.mark.parametrize("layout", ["NTC", "TNC"])
+async def test_flattened_rows_are_compared_with_their_own_labels(
+    layout: str, context: list[mx.Context]
+) -> None:
+    rows = Rows("NTC")
+    weight = np.linspace(-1, 1, CLASSES * FEATURES).reshape(CLASSES, FEATURES)
+    score = rows.data @ weight.T
+    chance = np.exp(score) / np.exp(score).sum(axis=2, keepdims=True)
+    picked = np.take_along_axis(chance, rows.labels[..., None].astype(int), axis=2)
+    expected = np.exp(-np.log(picked).mean())
+    source = Rows(layout)
+    async with mx.Module(flattened(), context=context) as module:
+        await module.bind(source.provide_data, source.provide_label)
+        await module.init_params(
+            arg_params={"fc_weight": weight, "fc_bias": np.zeros(CLASSES)}
+        )
+        metric = mx.metric.Perplexity(None)
+        [(_, found)] = await module.score(source, metric)
+        assert found == pytest.approx(expected, rel=1e-5)
+        metric.reset()
+        source.reset()
+        for _ in range(2):  # the batches without padding
+            batch = source.next()
+            await module.forward(batch, is_train=False)
+            await module.update_metric(metric, batch.label)
+        full = np.exp(-np.log(picked[:8]).mean())
+        assert metric.get()[1] == pytest.approx(full, rel=1e-5)
