@@ -147,6 +147,7 @@ class Bound:
         # say so.
         bound = {description.name for description in labels}
         self._needs_labels = bool(group.spec.labels)
+        self._has_csr = any(spec.stype == "csr" for spec in group.spec.inputs)
         self.can_train = all(spec.name in bound for spec in group.spec.labels)
         self.labels = tuple(labels)
         self.users = 0
@@ -160,6 +161,8 @@ class Bound:
 
         This is on the path of every step, so it only compares.
         """
+        if self._has_csr:
+            return None
         try:
             if batch.provide_data or batch.provide_label:
                 return None

@@ -27,7 +27,6 @@ ROWS, FEATURES, OUT = 5, 8, 3
 in_threads = pytest.mark.parametrize(
     "device", ["reference", "cpu", "simulated"], indirect=True
 )
-in_processes = pytest.mark.parametrize("device", ["cpu process"], indirect=True)
 
 
 def matrix(dtype: str = "float32", seed: int = 0) -> Any:
@@ -159,12 +158,6 @@ def test_a_matrix_that_was_never_written(device: Device) -> None:
 
     with pytest.raises(DeviceError, match="CSR input `x` was never written"):
         run()
-
-
-@in_processes
-def test_worker_processes_take_no_csr(device: Device) -> None:
-    with pytest.raises(DeviceError, match=r"takes no CSR inputs \(x\)"):
-        compiled(device, PRODUCTS["dot"])
 
 
 def table(sparse_grad: bool = True) -> sym.Symbol:

@@ -13,7 +13,6 @@ from runtime.devices.contract import Device, Home, OnDeath, Segment
 from runtime.devices.process.client import Worker
 from runtime.devices.process.process import Patience, check_available
 from runtime.devices.process.program import ProcessProgram
-from runtime.errors import DeviceError
 from runtime.graph.build import Native
 from runtime.graph.plan import Plan
 
@@ -82,12 +81,6 @@ class ProcessDevice:
         shared: Mapping[str, Segment] | None = None,
         slots: int = 1,
     ) -> ProcessProgram:
-        if plan.csr:
-            raise DeviceError(
-                f"{self.name} in a worker process takes no CSR inputs "
-                f"({', '.join(plan.csr)}): their size varies, and its memory is laid "
-                "out beforehand; use worker='thread'"
-            )
         return self.worker.compile(plan, shared or {}, slots, self.on_death)
 
     def under(self, on_death: OnDeath) -> ProcessDevice:
