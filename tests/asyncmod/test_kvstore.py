@@ -359,3 +359,67 @@ async def test_module_takes_a_store() -> None:
         await module.init_params()
         await module.init_optimizer(kvstore=store)
         assert module.optimizer_initialized
+
+
+def some(rows: list[int], factor: float = 1.0) -> Any:
+    """Rows of ones, of a table of SHAPE."""
+    values = factor * np.ones((len(rows), *SHAPE[1:]), np.float32)
+    return mx.nd.sparse.row_sparse_array((values, rows), shape=SHAPE)
+
+
+async def test_row_sparse_values_are_summed_by_rows() -> None:
+    store = mx.kvstore.create("device")
+    await store.init("a", some([0], 5))
+    np.testing.assert_array_equal(await value(store, "a"), some([0], 5))
+    await store.push("a", [some([1, 3]), some([3], 2)])
+    expected = some([1, 3]).asnumpy() + some([3], 2).asnumpy()
+    np.testing.assert_array_equal(await value(store, "a"), expected)
+    await store.push("a", [some([1]), ones(1)])
+    np.testing.assert_array_equal(await value(store, "a"), some([1]).asnumpy() + 1)
+
+
+async def test_rows_are_pulled_into_row_sparse_values() -> None:
+    table = np.arange(16, dtype=np.float32).reshape(SHAPE)
+    store = mx.kvstore.create()
+    await store.init("a", table)
+    out = mx.nd.sparse.zeros("row_sparse", SHAPE)
+    await store.row_sparse_pull("a", out, row_ids=np.array([3, 1, 3]))
+    assert out.indices.tolist() == [1, 3]
+    np.testing.assert_array_equal(out.values, table[[1, 3]])
+    out.values[:] = -1
+    np.testing.assert_array_equal(await value(store, "a"), table)
+    await store.pull("a", out)  # passes over it, as in MXNet
+    assert out.indices.tolist() == [1, 3]
+    await store.pull("a", out, ignore_sparse=False)
+    np.testing.assert_array_equal(out, table)
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+async def test_an_optimizer_updates_the_rows_that_are_pushed(lazy: bool) -> None:
+    store = mx.kvstore.create()
+    await store.init("a", ones(1))
+    store.set_optimizer(mx.optimizer.SGD(learning_rate=0.5, wd=0.1, lazy_update=lazy))
+    await store.push("a", some([2]))
+    expected = ones(1) if lazy else ones(0.95)
+    expected[2] = 0.45
+    np.testing.assert_allclose(await value(store, "a"), expected, rtol=1e-6)
+    wrong = mx.nd.sparse.row_sparse_array((np.ones((1, 3)), [0]), shape=(4, 3))
+    with pytest.raises(ValueError, match="must have the shape of its value"):
+        await store.push("a", wrong)
+
+
+async def test_a_function_is_given_what_was_pushed() -> None:
+    seen = []
+
+    def update(key: str, pushed: Any, stored: Any) -> None:
+        seen.append(pushed)
+        stored -= np.asarray(pushed)
+
+    store = mx.kvstore.create()
+    await store.init("a", ones(1))
+    store._set_updater(update)
+    await store.push("a", [some([2]), some([2])])
+    assert seen[0].indices.tolist() == [2]
+    np.testing.assert_array_equal(
+        await value(store, "a"), ones(1) - 2 * some([2]).asnumpy()
+    )

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -211,3 +212,45 @@ def test_a_state_of_other_data_is_refused() -> None:
 def test_a_for_loop_is_told_what_to_write() -> None:
     with pytest.raises(TypeError, match="async for"):
         iter(io.NDArrayIter(ROWS))
+
+
+async def test_upstream_test_NDArrayIter_csr() -> None:
+    matrix = scipy.sparse.random(
+        13, 5, 0.4, "csr", np.float64, np.random.default_rng(0)
+    )
+    label = np.arange(13)
+    for handle in ("pad", "roll_over"):
+        with pytest.raises(NotImplementedError, match="last_batch_handle='discard'"):
+            io.NDArrayIter(matrix, label, 4, last_batch_handle=handle)
+    for source in (matrix, matrix.tocsc(), {"data": matrix}):
+        iterator = io.NDArrayIter(source, label, 4, last_batch_handle="discard")
+        assert iterator.provide_data[0].shape == (4, 5)
+        batches = await epoch(iterator)
+        assert len(batches) == 3
+        for k, batch in enumerate(batches):
+            rows = batch.data[0]
+            assert rows.dtype == np.float32
+            expected = matrix[4 * k : 4 * k + 4].toarray().astype(np.float32)
+            np.testing.assert_array_equal(rows.toarray(), expected)
+        with pytest.raises(StopAsyncIteration):
+            await iterator.next()
+
+
+async def test_sparse_rows_are_shuffled_with_their_labels() -> None:
+    matrix = scipy.sparse.csr_matrix(np.diag(np.arange(1.0, 11)))
+    iterator = io.NDArrayIter(
+        matrix, np.arange(10), 5, True, "discard", seed=1, keep_dtype=True
+    )
+    batches = await epoch(iterator)
+    seen = np.concatenate([batch.label[0] for batch in batches])
+    assert sorted(seen) == list(range(10))
+    assert list(seen) != list(range(10))
+    for batch in batches:
+        assert batch.data[0].dtype == np.float64
+        assert (batch.data[0].argmax(axis=1).ravel() == batch.label[0]).all()
+
+
+def test_sparse_rows_are_the_batch() -> None:
+    matrix = scipy.sparse.csr_matrix((4, 2))
+    with pytest.raises(io.DataError, match="its rows are the batch axis"):
+        io.NDArrayIter(matrix, None, 2, False, "discard", layout="TN")
