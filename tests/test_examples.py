@@ -13,6 +13,7 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 
 LAST_LINES = {
     "autoencoder.py": r"squared error: net 0\.0\d+, linear 0\.0\d+",
+    "factorization_machine.py": r"test accuracy 0\.9\d+ \(goal: 0\.95\), linear 0\.\d+",
     "language_model.py --quick": r"perplexity of the model: \d+\.\d",
     "python_loss.py": r"test accuracy 0\.9\d+ \(goal: 0\.95\)",
     "sequential_modules.py": r"test accuracy 0\.9\d+ \(goal: 0\.97\)",
