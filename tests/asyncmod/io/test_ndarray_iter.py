@@ -159,7 +159,7 @@ async def test_dtypes(dtype: str, shuffle: bool) -> None:
     rows = ROWS.astype(dtype)
     cast = io.NDArrayIter(rows, batch_size=4, shuffle=shuffle)
     kept = io.NDArrayIter(rows, batch_size=4, shuffle=shuffle, keep_dtype=True)
-    as_nd = io.NDArrayIter(nd.array(rows), batch_size=4, shuffle=shuffle)
+    as_nd = io.NDArrayIter(nd.array(rows, dtype=dtype), batch_size=4, shuffle=shuffle)
     for iterator, expected in ((cast, "float32"), (kept, dtype), (as_nd, dtype)):
         assert iterator.provide_data[0].dtype == expected
         assert (await iterator.next()).data[0].dtype == expected
@@ -214,7 +214,7 @@ def test_a_for_loop_is_told_what_to_write() -> None:
         iter(io.NDArrayIter(ROWS))
 
 
-async def test_upstream_test_NDArrayIter_csr() -> None:
+async def test_sparse_rows_come_in_whole_batches() -> None:
     matrix = scipy.sparse.random(
         13, 5, 0.4, "csr", np.float64, np.random.default_rng(0)
     )

@@ -20,7 +20,6 @@ from asyncmod.errors import (
 )
 from asyncmod.io import DataBatch, NDArrayIter
 from tests.asyncmod.module.nets import same
-from tests.asyncmod.module.sparse_nets import factorization_machine
 
 FEATURES, CLASSES, ROWS = 30, 3, 24
 CONTEXTS = {
@@ -234,60 +233,3 @@ async def test_row_ids_are_checked() -> None:
         ):
             with pytest.raises(error, match=message):
                 await mod.prepare(batch, sparse_row_id_fn=lambda _, g=given: g)
-
-
-async def test_upstream_test_factorization_machine_module() -> None:
-    mx.seed(123456)
-    size, count = 64, 5 * 64
-    matrix = scipy.sparse.random(
-        count, 256, 0.1, "csr", np.float32, np.random.default_rng(0)
-    )
-    train = NDArrayIter(
-        matrix, {"label": np.ones((count, 1))}, size, last_batch_handle="discard"
-    )
-    machine = factorization_machine(256, 16, mx.init.Normal(sigma=0.01))
-    async with mx.Module(machine, label_names=["label"]) as mod:
-        await mod.bind(train.provide_data, train.provide_label)
-        await mod.init_params()
-        adam = mx.optimizer.Adam(
-            clip_gradient=5.0, learning_rate=0.001, rescale_grad=1.0 / size
-        )
-        await mod.init_optimizer(optimizer=adam)
-        metric = mx.metric.create("MSE")
-        for _ in range(100):
-            await train.reset()
-            metric.reset()
-            async for batch in train:
-                await mod.forward(batch)
-                await mod.update_metric(metric, batch.label)
-                await mod.backward()
-                await mod.update()
-    assert metric.get()[1] < 0.02
-
-
-async def test_upstream_test_module_initializer() -> None:
-    x = mx.sym.Variable("data", stype="csr")
-    v = mx.sym.Variable(
-        "v", shape=(100, 1), init=mx.init.Uniform(0.1), stype="row_sparse"
-    )
-    model = mx.sym.LinearRegressionOutput(mx.sym.dot(x, v), mx.sym.Variable("label"))
-    async with mx.Module(model, label_names=["label"]) as mod:
-        await mod.bind([("data", (16, 100))], [("label", (16,))])
-        await mod.init_params()
-        arguments, _ = await mod.get_params()
-    assert arguments["v"].any()
-    assert abs(arguments["v"]).max() <= 0.1
-
-
-@pytest.mark.parametrize(
-    ("init", "value"),
-    [(mx.init.Constant(2.0), 2), (mx.init.Zero(), 0), (mx.init.One(), 1)],
-)
-async def test_upstream_test_rsp_const_init(init: Any, value: float) -> None:
-    x = mx.sym.Variable("data", stype="csr")
-    weight = mx.sym.Variable("w", shape=(10, 2), init=init, stype="row_sparse")
-    async with mx.Module(mx.sym.sparse.dot(x, weight), label_names=None) as mod:
-        await mod.bind([("data", (10, 10))])
-        await mod.init_params()
-        arguments, _ = await mod.get_params()
-    assert (arguments["w"] == value).all()
