@@ -24,7 +24,13 @@ from asyncmod.io.fairness import LARGE_COPY
 from asyncmod.keyed_arrays import Array, Key, Pairs, pair_up, row_numbers
 from asyncmod.module.optimizer_setup import check_kvstore
 from asyncmod.nd.array import as_given
-from asyncmod.optimizer import Optimizer, OptimizerStatesError, Updater, get_updater
+from asyncmod.optimizer import (
+    Optimizer,
+    OptimizerStatesError,
+    Updater,
+    get_updater,
+    packed_file,
+)
 from asyncmod.trio_task import check_trio
 from runtime.row_sparse import RowSparseNDArray
 
@@ -239,9 +245,7 @@ class KVStore:
         updater = self._need_optimizer("save_optimizer_states")
 
         def write() -> None:
-            beside = Path(f"{fspath(fname)}.partial")
-            beside.write_bytes(updater.get_states(dump_optimizer))
-            beside.replace(fname)
+            packed_file.write(fname, updater.plain_states())
 
         await self._serve(write, in_thread=True)
 

@@ -515,11 +515,7 @@ class Module(ScopedModule):
         if not self.params_initialized:
             self._need_params("get_params")
         if self._loaded is not None:
-            arguments, auxiliaries = self._loaded
-            return (
-                {name: face(array.copy()) for name, array in arguments.items()},
-                {name: face(array.copy()) for name, array in auxiliaries.items()},
-            )
+            return await trio.to_thread.run_sync(_copies, *self._loaded)
         group = self._bound("get_params").first.group
         arguments, auxiliaries = await group.read_parameters()
         return (
@@ -1063,3 +1059,12 @@ class Module(ScopedModule):
                 f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
             )
         return self._optimization
+
+
+def _copies(
+    arguments: Mapping[str, Array], auxiliaries: Mapping[str, Array]
+) -> tuple[Parameters, Parameters]:
+    return (
+        {name: face(array.copy()) for name, array in arguments.items()},
+        {name: face(array.copy()) for name, array in auxiliaries.items()},
+    )

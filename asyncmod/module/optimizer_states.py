@@ -1,17 +1,16 @@
-"""Optimizer states as bytes: msgpack, by parameter name; never pickle."""
+"""Optimizer states as a file: msgpack, by parameter name; never pickle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike, fspath
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncmod.optimizer import Optimizer, OptimizerStatesError
+from asyncmod.optimizer import Optimizer, OptimizerStatesError, packed_file
 from asyncmod.optimizer.updater import decode, encode
 
 Array = NDArray[Any]
@@ -48,39 +47,27 @@ def write(fname: str | PathLike[str], content: Content) -> None:
     """Write content to a file, which appears whole or not at all; synchronous.
 
     Raises:
+        OptimizerStatesError: something in it is no plain data.
         OSError: the file cannot be written.
     """
-    beside = Path(f"{fspath(fname)}.partial")
-    beside.write_bytes(dumps(content))
-    beside.replace(fname)
-
-
-def dumps(content: Content) -> bytes:
-    """Content as bytes.
-
-    Raises:
-        OptimizerStatesError: something in it is no plain data.
-    """
+    plain = {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": content.name,
+        "optimizer": content.settings,
+        "states": {
+            state: {name: encode(array) for name, array in arrays.items()}
+            for state, arrays in content.states.items()
+        },
+        "own": {name: encode(state) for name, state in content.own.items()},
+    }
     try:
-        packed: bytes = msgpack.packb(
-            {
-                "format": FORMAT,
-                "version": VERSION,
-                "name": content.name,
-                "optimizer": content.settings,
-                "states": {
-                    state: {name: encode(array) for name, array in arrays.items()}
-                    for state, arrays in content.states.items()
-                },
-                "own": {name: encode(state) for name, state in content.own.items()},
-            }
-        )
+        packed_file.write(fname, plain)
     except TypeError as error:
         raise OptimizerStatesError(
             f"the states of {content.name} cannot be saved: {error}; an optimizer may "
             "keep arrays, numbers, texts, None, and tuples, lists and dicts of these"
         ) from error
-    return packed
 
 
 def loads(data: bytes, optimizer: Optimizer) -> Content:

@@ -33,6 +33,7 @@ from asyncmod.module.metrics import LARGE
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.module.training_state import State
+from asyncmod.nd import NDArray
 from runtime.executor.accumulation import Part
 
 GradientFunction = Callable[[Array, Array], Any | Awaitable[Any]]
@@ -361,7 +362,7 @@ class PythonLossModule(PythonModule):
         """
         _check_merged(merge_multi_context)
         self._need_bound("get_outputs")
-        return [face(_given(self._scores, "get_outputs", "forward(batch)").copy())]
+        return [await _copy(_given(self._scores, "get_outputs", "forward(batch)"))]
 
     async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
         """The gradient by the scores, of the last backward.
@@ -377,7 +378,7 @@ class PythonLossModule(PythonModule):
                 "`get_input_grads` needs `await mod.bind(..., inputs_need_grad=True)`"
             )
         gradient = _given(self._scores_grad, "get_input_grads", "backward()")
-        return [face(gradient.copy())]
+        return [await _copy(gradient)]
 
     def _check_accumulation(self) -> None:
         """There are no parameters, and so nothing to add up."""
@@ -393,7 +394,7 @@ class PythonLossModule(PythonModule):
 
     async def _dispatch_predict(self, batch: Any) -> Step:
         """The scores as they are; a pending `backward` is not disturbed."""
-        scores = _only("data", self._data_names[0], batch.data).copy()
+        scores = await _copy(_only("data", self._data_names[0], batch.data))
 
         async def kept() -> list[Array]:
             return [scores]
@@ -435,6 +436,12 @@ def _check_merged(merge_multi_context: bool) -> None:
             "merge_multi_context=False makes no sense here: a Python module runs on no "
             "devices"
         )
+
+
+async def _copy(array: Array) -> NDArray:
+    """A copy for the caller, made in a thread if it has more than 1 MB."""
+    copied: Array = await _run(array.nbytes > LARGE, array.copy)
+    return face(copied)
 
 
 async def _run(in_thread: bool, function: Callable[[], Any]) -> Any:

@@ -51,11 +51,14 @@ class Updater:
         Args:
             dump_optimizer: Accepted for MXNet's sake; counts are always in.
         """
-        content = {
+        return msgpack.packb(self.plain_states())
+
+    def plain_states(self) -> dict[str, Any]:
+        """What `get_states` packs; arrays are not copied."""
+        return {
             "optimizer": self.optimizer.get_state(),
             "states": [[i, encode(state)] for i, state in self.states.items()],
         }
-        return msgpack.packb(content)
 
     def set_states(self, states: bytes) -> None:
         """Continue from `get_states`.
@@ -81,12 +84,15 @@ def get_updater(optimizer: Optimizer) -> Updater:
 
 
 def encode(state: Any) -> Any:
-    """Nested arrays, numbers, texts, None, tuples, lists and dicts as plain data."""
+    """Nested arrays, numbers, texts, None, tuples, lists and dicts as plain data.
+
+    Arrays are not copied.
+    """
     if isinstance(state, np.ndarray):
         return {
             "dtype": state.dtype.str,
             "shape": list(state.shape),
-            "data": np.ascontiguousarray(state).tobytes(),
+            "data": np.ascontiguousarray(state).reshape(-1).view(np.uint8).data,
         }
     if isinstance(state, tuple):
         return [encode(part) for part in state]

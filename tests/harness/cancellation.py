@@ -89,7 +89,7 @@ class Gate(trio.abc.Instrument):
             raise TimeoutError(f"{thread} did not come to the gate")
 
 
-class _CancelAtStep(trio.abc.Instrument):
+class CancelAtStep(trio.abc.Instrument):
     """Cancels a scope right before the k-th step of a task or of its children."""
 
     def __init__(self, task: trio.lowlevel.Task, scope: trio.CancelScope, k: int):
@@ -168,13 +168,13 @@ async def _cancel_at(
     place: GatePlace,
 ) -> tuple[bool, bool]:
     finished = False
-    instrument: _CancelAtStep | None = None
+    instrument: CancelAtStep | None = None
 
     async def victim() -> None:
         nonlocal finished, instrument
         with trio.CancelScope() as scope:
             task = trio.lowlevel.current_task()
-            instrument = _CancelAtStep(task, scope, k)
+            instrument = CancelAtStep(task, scope, k)
             trio.lowlevel.add_instrument(instrument)
             try:
                 # The first step of a task is not the call's own doing.
