@@ -200,7 +200,7 @@ class Exchange:
             raise ValueError("give either `states` or `value`")
         jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
         if value is not None:
-            jobs = [partial(r.fill_states, value) for r in self._replicas]
+            jobs = [partial(r.states.fill, value) for r in self._replicas]
         active = [replica for replica in self._replicas if not replica.is_idle]
         for name, arrays in (states or {}).items():
             if len(arrays) != len(active):
@@ -210,8 +210,8 @@ class Exchange:
                 )
         for k, replica in enumerate(active if states else ()):
             part = {name: arrays[k] for name, arrays in (states or {}).items()}
-            part = check_arrays("state", part, replica.state_shapes)
-            jobs[replica.index] = partial(replica.set_states, part)
+            part = check_arrays("state", part, replica.states.shapes)
+            jobs[replica.index] = partial(replica.states.set, part)
         await self._calls.run("write states", jobs, cheap=False)
 
     async def read_updater_states(self, update: Update) -> dict[str, Arrays]:

@@ -555,4 +555,4 @@ def _input_gradient(replica: AnyReplica, name: str) -> Array:
 
 
 def _state(replica: AnyReplica, name: str) -> Array:
-    return replica.state(name)
+    return replica.states.read(name)

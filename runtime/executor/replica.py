@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from runtime.actors.meeting import Meeting
 from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
 from runtime.devices.fusing import Fused, Fusing, Phases, fusing
-from runtime.errors import DeviceError, GradientError, ShapeError
+from runtime.errors import DeviceError, GradientError
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.row_sparse import Gradient, clear_gradient, read_gradient
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import Selection, is_empty, select, sliced_shape
+from runtime.executor.state_inputs import StateInputs
 from runtime.graph.compile import compile_plan
 from runtime.graph.ir import Shape
 from runtime.graph.plan import Plan
@@ -41,7 +42,7 @@ class Replica:
 
     Attributes:
         index: Position of the device in the group.
-        state_shapes: Shape of this device's part of each state input.
+        states: This device's part of the state inputs.
         rows: Its rows of the batch; none makes it idle: it only keeps parameters.
         seed: Seed of the random operators.
         training: The training program; None if idle or not for training.
@@ -69,10 +70,7 @@ class Replica:
         self._selections = {
             i.name: selection(i.shape, i.batch_axis, rows) for i in spec.inputs
         }
-        self.state_shapes = {
-            i.name: sliced_shape(i.shape, i.batch_axis, rows) for i in spec.states
-        }
-        self._state_dtypes = {i.name: i.dtype for i in spec.states}
+        self.states = StateInputs(spec.states, rows, memory.states[index])
         self._last: tuple[Program, int] | None = None
         self._key = FIRST_STEP
         self._slot = 0
@@ -321,33 +319,6 @@ class Replica:
             if "input_gradient" in self.training.segments:
                 self.training.fill("input_gradient")
 
-    def set_states(self, states: Mapping[str, Array]) -> None:
-        """Keep copies of state inputs, for every forward from now on."""
-        held = self._memory.states[self.index]
-        for name, value in states.items():
-            held[name] = value.astype(self._state_dtypes[name])
-
-    def fill_states(self, value: float) -> None:
-        """Set every element of every state input."""
-        self._memory.states[self.index] |= dict.fromkeys(self.state_shapes, value)
-
-    def state(self, name: str) -> Array:
-        """A copy of a state input; zeros if it was never set.
-
-        Raises:
-            ShapeError: it was set for a batch of another shape.
-        """
-        shape, dtype = self.state_shapes[name], self._state_dtypes[name]
-        held = self._memory.states[self.index].get(name, 0.0)
-        if not isinstance(held, np.ndarray):
-            return np.full(shape, held, dtype)
-        if held.shape != shape:
-            raise ShapeError(
-                f"state `{name}` was set to an array of shape {held.shape}, but this "
-                f"batch needs {shape}: set the states anew for batches of another shape"
-            )
-        return held.astype(dtype)
-
     def forget(self, updates: Sequence[Program | None]) -> None:
         """Free update programs, and what was fused with them."""
         for update in updates:
@@ -404,8 +375,7 @@ class Replica:
         for name, array in inputs.items():
             selection = self._selections[name]
             yield name, array if selection is None else array[selection]
-        for name in self.state_shapes:
-            yield name, self.state(name)
+        yield from self.states.read_all().items()
 
     def _zero_stale_gradients(self) -> None:
         """An idle device's gradients count as zero, unless they accumulate."""

@@ -25,8 +25,8 @@ from runtime.executor.replica import Replica, selection
 from runtime.executor.specification import GroupSpec, InputSpec, plan_request
 from runtime.executor.split import sliced_shape
 from runtime.executor.stage_work import LOST, StageWork
+from runtime.executor.state_inputs import StateInputs
 from runtime.graph.face import output_names
-from runtime.graph.ir import Shape
 from runtime.graph.plan import Section
 
 Array = NDArray[Any]
@@ -41,6 +41,7 @@ class StagedReplica:
         index: Position of the member in the group.
         rows: Rows of the batch of its share.
         seed: Seed of the random operators.
+        states: The share's state inputs; the leader's alone.
         training, inference: None: a pass never runs on the Trio thread.
         is_idle: Whether it brings nothing to what the shares hand out: it leads none.
     """
@@ -81,7 +82,8 @@ class StagedReplica:
         # What only the leader has:
         self._given: dict[str, Array] = {}
         self._outputs: dict[str, Array] | None = None
-        self._states = self._zeros(() if self.is_idle else spec.states)
+        kept = () if self.is_idle else spec.states
+        self.states = StateInputs(kept, rows, memory.states[index])
         wanted = [i for i in spec.inputs if i.name in staging.wiring.input_gradients]
         self._input_gradients = self._zeros(() if self.is_idle else wanted)
 
@@ -185,7 +187,7 @@ class StagedReplica:
         values = self._zeros(self._spec.inputs)
         for name, array in self._given.items():
             values[name] = self._part_of(name, array)
-        values |= self._states | held
+        values |= self.states.read_all() | held
         for channel in self._wiring.shown.values():
             number, shown = channel.get()
             while number != self._passes:  # of a pass that was not to be shown
@@ -234,23 +236,6 @@ class StagedReplica:
         for array in self._input_gradients.values():
             array.fill(0)
 
-    @property
-    def state_shapes(self) -> dict[str, Shape]:
-        return {name: array.shape for name, array in self._states.items()}
-
-    def set_states(self, states: Mapping[str, Array]) -> None:
-        """Keep copies of state inputs, for every forward from now on."""
-        for name, value in states.items():
-            self._states[name] = value.astype(self._states[name].dtype)
-
-    def fill_states(self, value: float | None) -> None:
-        """Set every element of every state input."""
-        for array in self._states.values():
-            array.fill(value)
-
-    def state(self, name: str) -> Array:
-        return self._states[name].copy()
-
     def forget(self, updates: Sequence[Program | None]) -> None:
         """Free update programs."""
         free(updates)
@@ -290,7 +275,9 @@ class StagedReplica:
         """One pass through the stages; what went wrong in one of this member's."""
         failure: BaseException | None = None
         self._outputs = None
+        states: Mapping[str, Array] = {}
         try:
+            states = self.states.read_all()
             parts = {name: self._part_of(name, a) for name, a in inputs.items()}
             for work in self._work:
                 work.write(parts, section == "forward", slot)
@@ -302,7 +289,7 @@ class StagedReplica:
             for name, channels in self._wiring.states.items():
                 for channel in channels:
                     # A copy: other members read it while this one may go on.
-                    channel.put(self._states[name].copy())
+                    channel.put(states[name].copy() if name in states else LOST)
         key = self._key if section == "forward" else FIRST_STEP
         for work in self._work:
             failed = work.forward(section, slot, key, failure is not None)

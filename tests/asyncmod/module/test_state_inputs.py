@@ -123,6 +123,27 @@ async def test_a_number_fills_batches_of_any_shape_an_array_only_its_own() -> No
         assert ((await module.get_outputs())[0] == 2).all()
 
 
+async def test_a_graph_in_context_groups_keeps_its_states_likewise() -> None:
+    with mx.AttrScope(ctx_group="left"):
+        data, state = mx.sym.Variable("data"), mx.sym.Variable("state")
+        net = mx.sym.elemwise_add(data, state, name="sum")
+    with mx.AttrScope(ctx_group="right"):
+        net = mx.sym.elemwise_mul(net, state, name="product")
+    groups = {"left": mx.cpu(0), "right": mx.cpu(1)}
+    async with mx.Module(
+        net, label_names=None, state_names=["state"], group2ctxs=groups
+    ) as module:
+        await bound(module, 4, 2)
+        await module.set_states(value=7)
+        await module.forward(ones(6, 2))
+        assert ((await module.get_outputs())[0] == 56).all()
+        await module.set_states([np.full((6, 2), 2, np.float32)])
+        with pytest.raises(ShapeError, match=r"state `state` was set .* \(6, 2\)"):
+            await module.forward(ones(4, 2))
+        await module.forward(ones(6, 2))
+        assert ((await module.get_outputs())[0] == 6).all()
+
+
 async def test_states_are_no_parameters_and_take_no_part_in_training() -> None:
     weight = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=2, name="fc")
     net = mx.sym.LinearRegressionOutput(
