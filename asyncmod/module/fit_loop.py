@@ -214,7 +214,7 @@ class Epoch:
         metric_state = training.checkpoints.metric_state()
         if metric_state is not None:
             training.metric.set_state(metric_state)
-        training.display.begin_epoch(self._epoch)
+        training.display.begin_epoch(self._epoch, self._begin.batch)
         nbatch = self._begin.batch
         try:
             batch = await self._fetch(nbatch)

@@ -51,12 +51,12 @@ class Bar:
         self._epoch = ""
         self._row: TaskID = screen.progress.add_task("", total=None, count="", told="")
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Begin again at the left; drawn if it is time, since epochs may be short."""
+    def begin_epoch(self, epoch: int, nbatch: int) -> None:
+        """Begin again; drawn if it is time, since epochs may be short."""
         number = epoch - self._outline.begin_epoch + 1
         last = self._outline.num_epoch - self._outline.begin_epoch
         self._epoch = f"Epoch {number}/{last}"
-        self._pace.begin_epoch()
+        self._pace.begin_epoch(nbatch)
         if self._pace.due():
             self._draw("")
 

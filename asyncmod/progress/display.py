@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class Display(Protocol):
     """What the training loop tells, as it happens."""
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Training of an epoch begins."""
+    def begin_epoch(self, epoch: int, nbatch: int) -> None:
+        """Training of an epoch begins, or goes on, with batch `nbatch`."""
         ...
 
     def batch(self, samples: int, metric: Metric) -> None:
@@ -45,7 +45,7 @@ class Display(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, nbatch: int) -> None:
         """Nothing."""
 
     def batch(self, samples: int, metric: Metric) -> None:

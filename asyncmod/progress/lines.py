@@ -29,10 +29,10 @@ class Lines:
         self._pace = Pace(SECONDS, outline.batches)
         self._epoch = outline.begin_epoch
 
-    def begin_epoch(self, epoch: int) -> None:
+    def begin_epoch(self, epoch: int, nbatch: int) -> None:
         """Count anew."""
         self._epoch = epoch
-        self._pace.begin_epoch()
+        self._pace.begin_epoch(nbatch)
 
     def batch(self, samples: int, metric: Metric) -> None:
         """Log a line if it is time."""

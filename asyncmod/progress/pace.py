@@ -32,11 +32,12 @@ class Pace:
         self._samples = 0
         self._shown = self._counted_from = perf_counter()
 
-    def begin_epoch(self) -> None:
-        """An epoch is over, or the first begins."""
+    def begin_epoch(self, nbatch: int = 0) -> None:
+        """An epoch is over, or the first begins, with batch `nbatch`."""
         if self.done:
             self.total = self.done
-        self.done = self._samples = 0
+        self.done = nbatch
+        self._samples = 0
         self._counted_from = perf_counter()
 
     def batch(self, samples: int) -> bool:

@@ -159,6 +159,9 @@ def test_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (pace.done, pace.total) == (9, 9)  # more than was announced
     pace.begin_epoch()
     assert (pace.done, pace.total) == (0, 9)
+    pace.begin_epoch(7)  # resumed in its middle
+    pace.batch(8)
+    assert (pace.done, pace.total) == (8, 9)
     unknown = Pace(0.1, 0)
     unknown.batch(8)
     assert unknown.total == 0
