@@ -15,6 +15,7 @@ import pytest
 import asyncmod as mx
 from asyncmod.errors import ArgumentError, ArgumentTypeError, DeviceError, GraphError
 from asyncmod.io import DataBatch, NDArrayIter
+from runtime.executor.replica import Replica
 from tests.asyncmod.module.nets import (
     CLASSES,
     FEATURES,
@@ -296,7 +297,7 @@ async def test_no_groups_are_no_groups(groups: Any) -> None:
     async with mx.Module(mlp_in_groups(), group2ctxs=groups) as module:
         await ready(module, learning_rate=0.1)
         await module.step(batch())
-        assert len(module._bound("test").first.group._replicas) == 1
+        assert type(module._bound("test").first.group._replicas[0]) is Replica
 
 
 @pytest.mark.parametrize("batches", [2, 3])
@@ -392,6 +393,46 @@ async def test_cancelled_training_stands_at_a_step_boundary(
         await grouped.step()
         assert grouped.count == before + 1
         await grouped.check(True)
+
+
+async def test_prediction_needs_no_training() -> None:
+    results = []
+    where = {"dev1": mx.cpu(1), "dev2": mx.cpu(2)}
+    for group2ctxs in (where, None):
+        net = mlp_in_groups()
+        async with mx.Module(net, group2ctxs=group2ctxs) as module:
+            await module.bind([("data", (8, FEATURES))], for_training=False)
+            await module.init_params(arg_params=values(net), aux_params=aux_values(net))
+            await module.forward(batch())
+            outputs = await module.get_outputs()
+            results.append([outputs, await module.predict(source())])
+    assert_close(*results)
+
+
+async def test_large_batches_are_copied_before_the_next() -> None:
+    """Batches that are too large to be copied at dispatch, from one reused array."""
+
+    class Reused:
+        provide_data = (mx.io.DataDesc("data", (4, 1 << 17)),)
+        provide_label = (mx.io.DataDesc("softmax_label", (4,)),)
+        batch_size = 4
+
+        async def __aiter__(self) -> Any:
+            data = np.zeros((4, 1 << 17), np.float32)
+            for k in range(3):
+                data[...] = k + 1
+                yield mx.io.DataBatch([data], [np.arange(4) % 3.0])
+            data[...] = np.nan
+
+    results = []
+    for group2ctxs in ({"dev1": mx.cpu(1), "dev2": mx.cpu(2)}, None):
+        mx.random.seed(2)
+        module = mx.Module(mlp_in_groups(dropout=0.0), group2ctxs=group2ctxs)
+        async with module:
+            await module.fit(Reused(), num_epoch=1, initializer=mx.init.Uniform(1e-3))
+            results.append(await module.get_params())
+    assert_close(*results)
+    assert all(np.isfinite(array).all() for array in results[0][0].values())
 
 
 async def test_groups_in_worker_processes() -> None:

@@ -519,6 +519,8 @@ async def test_a_monitored_step_that_fails_shows_nothing(
                     inputs_of(spec), sgd.updater, lambda o: shown.append(o.name)
                 )
         assert shown == []
+        with hooked(failing_on(failing, "forward")), pytest.raises(ArithmeticError):
+            await group.step(inputs_of(spec), sgd.updater)  # not monitored
         await group.step(inputs_of(spec), sgd.updater, lambda o: shown.append(o.name))
         assert "a_fc_output" in shown
 
