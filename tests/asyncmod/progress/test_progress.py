@@ -201,9 +201,19 @@ async def test_trainings_at_once_have_a_bar_each(
 ) -> None:
     terminal.attach()
     clock(monkeypatch, 0.25)
+    begun: set[int] = set()
+    both = trio.Event()
+
+    async def meet(param: Any) -> None:
+        begun.add(param.locals["num_epoch"])
+        if len(begun) == 2:
+            both.set()
+        await both.wait()
+
     async with trio.open_nursery() as nursery:
         for epochs in (2, 3):
-            options = {"logger": logging.getLogger("fit"), "num_epoch": epochs}
+            options: dict[str, Any] = {"logger": logging.getLogger("fit")}
+            options |= {"num_epoch": epochs, "batch_end_callback": meet}
             nursery.start_soon(lambda o: fit(**o), options)
     last = sorted(line[:9] for line in terminal.lines[-2:])
     assert last == ["Epoch 2/2", "Epoch 3/3"]
