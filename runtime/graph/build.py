@@ -64,7 +64,8 @@ class Native(Protocol):
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         """Kernels that do what an update row does; None if there are none.
 
-        They write in place; segment `scaled` is scratch, laid out as `hyper`.
+        They write in place; segment `scaled` is scratch, laid out as `hyper`, and so is
+        `wide`, laid out as the states of parameters that have masters.
         """
         ...
 

@@ -53,9 +53,10 @@ def plan_update(
 
     Segments: `parameter` and `gradient.<d>` for each device have the parameters'
     layout, `state.<name>` that of the states; `hyper` holds one float64 tensor (names,
-    hyper) that is written before each update, and `scaled` is scratch of the same size
-    for kernels. Section "prepare" computes what has no kernel, beside what it reads,
-    so that section "update" cannot fail.
+    hyper) that is written before each update. Scratch for kernels: `scaled` of the same
+    size, and `wide`, laid out as the states, for parameters that have masters. Section
+    "prepare" computes what has no kernel, beside what it reads, so that section
+    "update" cannot fail.
 
     Args:
         rule: Name in `runtime.ops.update`.
@@ -143,6 +144,7 @@ def plan_update(
             "hyper": hyper_layout.nbytes,
             "scaled": hyper_layout.nbytes,
             "beside": beside,
+            "wide": kept.nbytes if masters else 0,
         },
         tensors={
             **{

@@ -78,7 +78,7 @@ def update(
             fixed_ones=fixed,
         )
         program = device.compile(plan, shared)
-        own = ("hyper", "scaled", "beside")
+        own = ("hyper", "scaled", "beside", "wide")
         shared = {k: v for k, v in program.segments.items() if k not in own}
         program.write("hyper", "hyper", np.tile(np.array(hyper), (len(names), 1)))
         programs.append(program)

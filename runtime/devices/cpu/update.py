@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtime.devices.cpu import cost
-from runtime.graph.plan import NativeRow, Span, Tensor, UpdateRow, spans
+from runtime.graph.plan import Address, NativeRow, Span, Tensor, UpdateRow, spans
 from runtime.kernels.cpu.table import KERNELS
+from runtime.kernels.cpu.target import host_target
 
 # Rules that first measure the weight, and what then updates it.
 _MEASURED = {"lars": "sgd", "lamb": "lamb"}
+
+Operands = dict[str, Address | tuple[Address, ...] | int | float]
 
 _FLOAT32 = "float32"
 # In cache: only small updates are asked for their cost.
@@ -18,6 +21,8 @@ _MICROSECONDS_PER_FLOAT = 1e-4
 
 def update_rows(row: UpdateRow) -> list[NativeRow] | None:
     """See `runtime.graph.build.Native.update`."""
+    if row.master is not None:
+        return _through_master(row, row.master)
     rule = _MEASURED.get(row.rule, row.rule) + ("" if row.states else "_plain")
     if row.weight.dtype != _FLOAT32 or f"update_{rule}" not in KERNELS:
         return None
@@ -34,6 +39,38 @@ def update_rows(row: UpdateRow) -> list[NativeRow] | None:
         writes=(*measure.writes, written),
     )
     return [*rows, measure, _update(f"update_{rule}", scaled)]
+
+
+def _through_master(row: UpdateRow, master: Tensor) -> list[NativeRow] | None:
+    """The update of a float32 copy, between two conversions."""
+    wide = replace(master, address=replace(master.address, segment="wide"))
+    inner = update_rows(replace(row, weight=master, gradients=(wide,), master=None))
+    if inner is None or row.reset or not host_target().halves:
+        return None
+    size, weight = row.weight.size, row.weight
+    took = cost.ROW + 3 * size * _MICROSECONDS_PER_FLOAT
+    gradients = tuple(gradient.address for gradient in row.gradients)
+    widen: Operands = {
+        "weight": weight.address,
+        "master": master.address,
+        "gradients": gradients,
+        "devices": len(gradients),
+        "size": size,
+        "wide": wide.address,
+    }
+    narrow: Operands = {
+        "master": master.address,
+        "weight": weight.address,
+        "size": size,
+    }
+    reads = spans((weight, master, *row.gradients))
+    return [
+        NativeRow("update_widen", row.node, widen, reads, spans((master, wide)), took),
+        *inner,
+        NativeRow(
+            "update_narrow", row.node, narrow, spans((master,)), spans((weight,)), took
+        ),
+    ]
 
 
 def accumulate_row(

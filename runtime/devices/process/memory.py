@@ -14,7 +14,7 @@ from runtime.transport.shared_memory import SharedMemory
 
 # What a program needs between two rows or two sections only; a worker keeps it for
 # itself, and it can be computed again.
-PRIVATE = frozenset({"arena", "halo", "packed", "scaled"})
+PRIVATE = frozenset({"arena", "halo", "packed", "scaled", "wide"})
 
 _numbers = itertools.count(1)
 _lock = threading.Lock()

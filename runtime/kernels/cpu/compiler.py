@@ -23,6 +23,7 @@ from runtime.kernels.cpu import (
     pooling,
     softmax,
     update,
+    update_halves,
     update_norms,
 )
 from runtime.kernels.cpu.entry import row_function
@@ -44,6 +45,7 @@ KERNEL_MODULES = (
     pooling,
     softmax,
     update,
+    update_halves,
     update_norms,
 )
 

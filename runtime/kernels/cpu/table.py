@@ -193,6 +193,8 @@ _FIELDS = {
     ),
     # Updates.
     **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},
+    "update_widen": "weight@ master@ gradients@ devices size wide@",
+    "update_narrow": "master@ weight@ size",
     "measure_lars": f"{_UPDATE} scaled@",
     "measure_lamb": f"{_UPDATE} scaled@",
     # Layout.

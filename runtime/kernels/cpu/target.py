@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import platform
 from dataclasses import dataclass
 
 
@@ -15,12 +16,14 @@ class Target:
         cpu: LLVM's name of the processor.
         features: LLVM's feature string.
         lanes: float32 elements in one vector: 16 with AVX-512, else 8.
+        halves: whether it converts float16.
         cache_bytes: size of the second-level cache, as far as it is known.
     """
 
     cpu: str
     features: str
     lanes: int
+    halves: bool
     cache_bytes: int
 
     @property
@@ -41,7 +44,7 @@ def host_target() -> Target:
     `ASYNCMOD_LANES=8` asks for the narrower vectors on a processor with AVX-512,
     so that their code can be tested there.
     """
-    lanes, cpu, features = 8, "", ""
+    lanes, cpu, features, halves = 8, "", "", False
     try:
         from llvmlite import binding
 
@@ -53,9 +56,10 @@ def host_target() -> Target:
         pass  # LLVM knows no features of this kind of processor
     else:
         features = host.flatten()
+        halves = bool(host.get("f16c") or platform.machine() in ("arm64", "aarch64"))
         if host.get("avx512f") and os.environ.get("ASYNCMOD_LANES") != "8":
             lanes = 16
-    return Target(cpu, features, lanes, _cache_bytes())
+    return Target(cpu, features, lanes, halves, _cache_bytes())
 
 
 def _cache_bytes() -> int:

@@ -392,6 +392,48 @@ def store_bytes(builder: Any, address: Any, index: Any, value: Any, count: Any) 
             store_unaligned(builder, half, place, 1)
 
 
+_HALVES = ir.VectorType(ir.HalfType(), LANES)
+_SHORT = ir.IntType(16)
+_SHORTS = ir.VectorType(_SHORT, LANES)
+
+
+@primitive(Vector, int, int, int)
+def load_first_halves(builder: Any, address: Any, index: Any, count: Any) -> Any:
+    """First `count` float16 elements at an address, then zeros."""
+    value = llvm(
+        builder,
+        f"llvm.masked.load.v{LANES}i16.p0",
+        _SHORTS,
+        pointer(builder, address, index, _SHORT, _SHORTS),
+        ir.Constant(INT32, 2),
+        first_mask(builder, count),
+        ir.Constant(_SHORTS, [0] * LANES),
+    )
+    return builder.fpext(builder.bitcast(value, _HALVES), VECTOR)
+
+
+@primitive(NoneType, int, int, Vector, int)
+def store_first_halves(
+    builder: Any, address: Any, index: Any, value: Any, count: Any
+) -> None:
+    """Store the first `count` elements, rounded to float16."""
+    llvm(
+        builder,
+        f"llvm.masked.store.v{LANES}i16.p0",
+        ir.VoidType(),
+        builder.bitcast(builder.fptrunc(value, _HALVES), _SHORTS),
+        pointer(builder, address, index, _SHORT, _SHORTS),
+        ir.Constant(INT32, 2),
+        first_mask(builder, count),
+    )
+
+
+@primitive(Vector, Vector)
+def rounded_to_halves(builder: Any, a: Any) -> Any:
+    """The elements as float16 has them."""
+    return builder.fpext(builder.fptrunc(a, _HALVES), VECTOR)
+
+
 @primitive(NoneType, int, int)
 def fill_bytes(builder: Any, address: Any, count: Any) -> None:
     """Zero `count` bytes."""

@@ -77,7 +77,11 @@ async def test_the_fused_update_is_that_of_plain_arrays(
             updater(indexes[parameter], grad, expected[parameter])
     for parameter, value in expected.items():
         assert got[parameter].dtype == np.float16
-        np.testing.assert_array_equal(got[parameter], value, err_msg=parameter)
+        # Norms are summed in another order.
+        error = float(np.finfo(np.float16).eps) if name in ("lars", "lamb") else 0
+        np.testing.assert_allclose(
+            got[parameter], value, rtol=error, atol=error, err_msg=parameter
+        )
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -170,3 +170,42 @@ def test_norms_come_first(
         problem.run(kernels, measure, 0, n, scaled=scaled)
         problem.run(kernels, f"update_{kernel}", 0, n, hyper=scaled)
         np.testing.assert_allclose(problem.results, expected, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_halves_are_widened_and_rounded(kernels: Kernels, devices: int) -> None:
+    """A master keeps what float16 has no room for, or follows a weight that was set."""
+    random = np.random.default_rng(devices)
+    for n in LENGTHS:
+        memory = Memory()
+        exact = random.normal(size=n).astype(np.float32) * 10.0 ** random.integers(
+            -7, 5, n
+        )
+        exact[: n // 5] *= 1e3  # some are too large
+        with np.errstate(all="ignore"):
+            weight = memory.array(exact, np.float16)
+            gradients = [
+                memory.array(random.normal(size=n) * 300, np.float16)
+                for _ in range(devices)
+            ]
+            total = gradients[0]
+            for gradient in gradients[1:]:
+                total = total + gradient
+        master, wide = memory.array(exact), memory.nans(n)
+        weight[::3] = random.normal(size=len(weight[::3]))
+        expected = np.where(np.arange(n) % 3 == 0, weight, master)
+        kernels(
+            "update_widen",
+            weight=weight,
+            master=master,
+            gradients=memory.array([g.ctypes.data for g in gradients], np.int64),
+            devices=devices,
+            size=n,
+            wide=wide,
+        )
+        np.testing.assert_array_equal(master, expected)
+        np.testing.assert_array_equal(wide, total)
+        kernels("update_narrow", master=master, weight=weight, size=n)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(weight, expected.astype(np.float16))
+        memory.check()
