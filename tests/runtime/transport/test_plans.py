@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import asyncmod as mx
 from runtime.devices.factory import create_device
+from runtime.graph.compile import Request, compile_plan
 from runtime.graph.plan import Address, Layout, NativeRow, Plan, Span
 from runtime.graph.update import plan_update
 from runtime.transport.plans import PlanError, decode, encode
@@ -109,3 +111,34 @@ def test_what_a_plan_cannot_hold(value: Any) -> None:
 def test_what_is_no_plan(data: bytes) -> None:
     with pytest.raises(PlanError, match="no"):
         decode(data)
+
+
+def test_sparse_plans() -> None:
+    """CSR inputs, row-sparse gradients that are added up, and their update."""
+    x, w = mx.sym.Variable("x"), mx.sym.Variable("w", shape=(5, 2))
+    plan = compile_plan(
+        Request(
+            mx.sym.MakeLoss(mx.sym.dot(x, w)).graph,
+            ("x",),
+            {"x": (3, 5)},
+            gradients={"w": "add"},
+            is_train=True,
+            csr=frozenset({"x"}),
+        )
+    )
+    assert {t.address.segment for t in plan.accumulated} == {
+        "gradient_rows",
+        "gradient_values",
+    }
+    update = plan_update(
+        "sgd",
+        Layout(plan.tensors["parameter"], plan.segments["parameter"]),
+        ["w"],
+        hyper=5,
+        gradient_rows=Layout(
+            plan.tensors["gradient_rows"], plan.segments["gradient_rows"]
+        ),
+        lazy=True,
+    )
+    for made in (plan, update):
+        assert decode(encode(made)) == made
