@@ -19,7 +19,7 @@ from runtime.graph.plan import (
 
 
 @dataclass(frozen=True)
-class RowSparseGradients:
+class RowSparseOperands:
     """The row-sparse gradients that an update reads.
 
     Attributes:

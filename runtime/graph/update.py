@@ -25,7 +25,7 @@ from runtime.graph.plan import (
     UpdateRow,
     round_up,
 )
-from runtime.graph.row_sparse_update import RowSparseGradients
+from runtime.graph.row_sparse_update import RowSparseOperands
 
 HYPER_LIMIT = 16  # scalars that a rule may have
 MASTER = "master"
@@ -77,7 +77,7 @@ def plan_update(
             master copies); otherwise they are made dense first.
     """
     tensors = [layout.tensors[name] for name in names]
-    row_sparse = RowSparseGradients(gradient_rows or Layout({}, 0), layout, devices)
+    row_sparse = RowSparseOperands(gradient_rows or Layout({}, 0), layout, devices)
     masters = {
         n for n, t in zip(names, tensors, strict=True) if master and t.dtype == HALF
     }
