@@ -1,4 +1,4 @@
-"""MXNet's NDArray list file (`.params`, `.nd`): dense arrays with or without names.
+"""MXNet's NDArray list file (`.params`, `.nd`): arrays with or without names.
 
 All numbers are little-endian. The file is
 
@@ -10,8 +10,9 @@ and a record, in the present version V2,
     | i32 dtype | values in row-major order
 
 V1 has no storage field, V0 neither that nor a magic (it begins with ndim, its dims
-are u32), and V3 is V2 with true scalars. A file is never trusted: sizes are compared
-with what is left of it before anything is allocated.
+are u32), and V3 is V2 with true scalars. Sparse arrays are read too
+(`asyncmod.interop.mxnet_sparse`), and written densely. A file is never trusted: sizes
+are compared with what is left of it before anything is allocated.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from asyncmod.interop.mxnet_sparse import AUXILIARIES, read_sparse
 from asyncmod.nd import NDArray
 from runtime.errors import AsyncmodError
 
@@ -54,14 +56,17 @@ class InvalidParameterFileError(AsyncmodError, OSError, ValueError):
     """A file is not in MXNet's parameter format, or is damaged."""
 
 
-def load_params(path: StrPath) -> dict[str, NDArray]:
+def load_params(path: StrPath) -> dict[str, Any]:
     """Read a file of named arrays; the keys keep their `arg:` and `aux:`.
 
-    bfloat16 arrays become float32; an array without a value has the shape (0,).
+    bfloat16 arrays become float32; an array without a value has the shape (0,). Arrays
+    are `mx.nd.NDArray`, row-sparse ones `mx.nd.sparse.RowSparseNDArray`, CSR matrices
+    those of scipy.sparse.
 
     Raises:
-        InvalidParameterFileError: the file is damaged or no parameter file, names are
-            missing, or an array is sparse; with path and offset.
+        InvalidParameterFileError: the file is damaged or no parameter file, or names
+            are missing; with path and offset.
+        MissingScipyError: it holds a CSR matrix, and SciPy is not installed.
         OSError: the file cannot be read.
     """
     arrays = load_arrays(path)
@@ -87,7 +92,7 @@ def save_params(path: StrPath, params: Mapping[str, Any]) -> None:
     save_arrays(path, params)
 
 
-def load_arrays(path: StrPath) -> list[NDArray] | dict[str, NDArray]:
+def load_arrays(path: StrPath) -> list[Any] | dict[str, Any]:
     """Read a list of arrays, or a dict if the file has names; see `load_params`."""
     with open(path, "rb") as file:
         reader = _Reader(file, os.fspath(path))
@@ -194,14 +199,18 @@ class _Reader:
             raise self.invalid(f"there are {self._left} bytes too many")
 
 
-def _read_array(reader: _Reader) -> NDArray:
+def _read_array(reader: _Reader) -> Any:
     magic = reader.number("I", "array magic")
+    storage = DENSE
+    stored_shape: tuple[int, ...] = ()
     if magic in (V2, V3):
         storage = reader.number("i", "storage type")
-        if storage != DENSE:
+        if storage not in (DENSE, *AUXILIARIES):
             raise reader.invalid(
-                f"the storage type is {storage}; only dense arrays (0) are read"
+                f"the storage type is {storage}; known are 0, 1 (row-sparse), 2 (CSR)"
             )
+        if storage != DENSE:
+            stored_shape = _read_shape(reader)
     if magic in (V1, V2, V3):
         ndim, code = reader.number("i", "ndim"), "q"
     else:
@@ -211,13 +220,30 @@ def _read_array(reader: _Reader) -> NDArray:
         raise reader.invalid(f"the array would have {ndim} axes: no array begins here")
     if not has_value:
         return np.empty((0,), np.float32).view(NDArray)
+    shape = _read_sizes(reader, ndim, code)
+    reader.take(8, "device")  # ignored: everything is read into host memory
+    flag = reader.number("i", "dtype")
+    if storage != DENSE:
+        return read_sparse(
+            reader, storage, shape, stored_shape, flag, _read_shape, _read_values
+        )
+    return _read_values(reader, shape, flag)
+
+
+def _read_shape(reader: _Reader) -> tuple[int, ...]:
+    """The number of axes, then their sizes."""
+    ndim = reader.number("i", "ndim")
+    if not 0 < ndim <= MAX_NDIM:
+        raise reader.invalid(f"a part of a sparse array would have {ndim} axes")
+    return _read_sizes(reader, ndim, "q")
+
+
+def _read_sizes(reader: _Reader, ndim: int, code: str) -> tuple[int, ...]:
     shape = tuple(reader.number(code, "shape") for _ in range(ndim))
     # NumPy refuses an empty array, too, if its other axes are too long.
     if min(shape, default=0) < 0 or math.prod(n or 1 for n in shape) >= 2**48:
         raise reader.invalid(f"the array's shape would be {shape}")
-    reader.take(8, "device")  # ignored: everything is read into host memory
-    flag = reader.number("i", "dtype")
-    return _read_values(reader, shape, flag)
+    return shape
 
 
 def _read_values(reader: _Reader, shape: tuple[int, ...], flag: int) -> NDArray:

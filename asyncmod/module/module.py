@@ -1065,6 +1065,6 @@ def _copies(
     arguments: Mapping[str, Array], auxiliaries: Mapping[str, Array]
 ) -> tuple[Parameters, Parameters]:
     return (
-        {name: face(array.copy()) for name, array in arguments.items()},
-        {name: face(array.copy()) for name, array in auxiliaries.items()},
+        {name: face(np.array(array)) for name, array in arguments.items()},
+        {name: face(np.array(array)) for name, array in auxiliaries.items()},
     )

@@ -91,16 +91,18 @@ def as_parameter(name: str, value: Any, shape: tuple[int, ...]) -> Array:
     """
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         value = np.from_dlpack(value)
-    array = np.asarray(value)
-    if array.dtype.kind not in NUMERIC:
-        raise ArgumentError(
-            f"the value given for parameter `{name}` has dtype {array.dtype}; it must "
-            "be an array of numbers"
-        )
+    # First the shape: a row-sparse value becomes as large as that says.
+    array = value if hasattr(value, "shape") else np.asarray(value)
     if array.shape != shape:
         raise ArgumentError(
             f"the value given for parameter `{name}` has shape {array.shape}; the "
             f"symbol needs {shape}"
+        )
+    array = np.asarray(array)
+    if array.dtype.kind not in NUMERIC:
+        raise ArgumentError(
+            f"the value given for parameter `{name}` has dtype {array.dtype}; it must "
+            "be an array of numbers"
         )
     return array
 

@@ -160,7 +160,7 @@ DAMAGED = {
     "many axes": file_of(struct.pack("<Iii", V2, 0, 1000) + bytes(8000)),
     "unknown magic": file_of(struct.pack("<I", 0xDEADBEEF) + bytes(64)),
     "unknown dtype": file_of(HEAD + struct.pack("<i", 99) + bytes(64)),
-    "row sparse": file_of(struct.pack("<Iiiq", V2, 1, 1, 2) + bytes(64)),
+    "unknown storage": file_of(struct.pack("<Iiiq", V2, 3, 1, 2) + bytes(64)),
 }
 
 
@@ -199,7 +199,7 @@ def test_any_damage_is_an_error_or_other_arrays(
         ("names do not match", "1 names for 0 arrays"),
         ("huge shape", "shape would be"),
         ("unknown dtype", "dtype number is 99"),
-        ("row sparse", "storage type is 1"),
+        ("unknown storage", "storage type is 3"),
     ],
 )
 def test_what_is_wrong_is_said(kind: str, reason: str, tmp_path: Path) -> None:
