@@ -25,7 +25,7 @@ TABLE = {kind: cases(ONE) for kind, cases in KINDS.items()}
 Place = tuple[list[mx.Context], GatePlace]
 PLACES: dict[str, tuple[Place, ...]] = {
     "Module": ((TWO, "queued"), (TWO, "begun"), (ONE, "begun")),
-    "BucketingModule": ((TWO, "queued"), (TWO, "begun"), (ONE, "begun")),
+    "BucketingModule": ((ONE, "begun"), (TWO, "queued"), (TWO, "begun")),
     "SequentialModule": ((TWO, "queued"), (TWO, "begun")),
     "PythonLossModule": ((ONE, "begun"),),
 }
