@@ -7,6 +7,7 @@ Next: `asyncmod.checkpoint.layout`.
 
 from asyncmod.checkpoint.header import Header
 from asyncmod.checkpoint.mapped_file import CheckpointFile, Verify, open_checkpoint
+from asyncmod.checkpoint.model import read_model, write_model
 from asyncmod.checkpoint.retention import SavedFile, latest, saved_files
 from asyncmod.checkpoint.settings import Checkpoint
 from asyncmod.checkpoint.writer import write_checkpoint
@@ -21,6 +22,8 @@ __all__ = [
     "Verify",
     "latest",
     "open_checkpoint",
+    "read_model",
     "saved_files",
     "write_checkpoint",
+    "write_model",
 ]

@@ -249,7 +249,7 @@ def _as_number(value: Any) -> Any:
     """NumPy's scalars count as numbers."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{reprlib.repr(value)} is no plain data")
+    raise TypeError(f"a {type(value).__name__} is no plain data")
 
 
 def _refuse_extension(code: int, data: bytes) -> Any:

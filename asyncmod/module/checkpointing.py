@@ -22,6 +22,7 @@ import trio
 
 from asyncmod import random
 from asyncmod.checkpoint import Checkpoint, CheckpointFile, Header, open_checkpoint
+from asyncmod.checkpoint.header import InvalidHeaderError, encode
 from asyncmod.checkpoint.retention import latest, saved_files
 from asyncmod.checkpoint.saver import Saver
 from asyncmod.errors import ArgumentError, CheckpointError
@@ -182,16 +183,35 @@ class Saving:
     async def begin(self, subjects: Subjects, position: Position) -> Position:
         """Put the state back, if there is one to resume from; where training begins.
 
+        The state is then gathered once: what cannot be saved shows now, and memory for
+        it is there when training waits for the copy.
+
         Raises:
             ArgumentError: files of this prefix are there, and nothing said to resume.
-            CheckpointError: the file is damaged, or of another module.
+            CheckpointError: the file is damaged, or of another module; or the state of
+                something cannot be saved.
+            UnsupportedError: the module or its optimizer does not say what it keeps.
         """
         self._subjects = subjects
         file = await self._find()
-        if file is None:
-            return position
+        if file is not None:
+            position = await self._put_back(file)
+        await self._saver.ready()
+        try:
+            encode(await self._gather(position))
+        except InvalidHeaderError as error:
+            raise CheckpointError(str(error)) from error
+        return position
+
+    async def _put_back(self, file: CheckpointFile) -> Position:
+        subjects = self._subjects
         header = file.header
         state = header.state
+        if header.schema != SCHEMA:
+            raise CheckpointError(
+                f"{file.path} holds {header.schema!r}, not the state of a training: "
+                "choose another prefix for one of them"
+            )
         try:
             await subjects.module._put_back_state(file, state["module"])
             subjects.batches.set_state(state["iterator"])
@@ -288,9 +308,15 @@ class Saving:
         return await trio.to_thread.run_sync(latest, prefix, "full", self._logger)
 
     async def _begin_to_write(self, position: Position) -> None:
-        subjects, saver = self._subjects, self._saver
+        header = await self._gather(position)
+        self._saver.begin(header, () if self._best is None else (self._best[0],))
+        self._saved, self._saved_at = position, time.monotonic()
+
+    async def _gather(self, position: Position) -> Header:
+        """Copy the arrays into the staging; returns the rest."""
+        subjects = self._subjects
         state = {
-            "module": await subjects.module._gather_state(saver.staging),
+            "module": await subjects.module._gather_state(self._saver.staging),
             "iterator": subjects.batches.get_state(),
             "metric": subjects.metric.get_state(),
             "callbacks": [callback.get_state() for callback in self._stateful()],
@@ -298,7 +324,7 @@ class Saving:
             "best": self._best,
             "stopped_by": position.stopped_by,
         }
-        header = Header(
+        return Header(
             schema=SCHEMA,
             run=self._run,
             created=time.time(),
@@ -307,8 +333,6 @@ class Saving:
             step=position.step,
             state=state,
         )
-        saver.begin(header, () if self._best is None else (self._best[0],))
-        self._saved, self._saved_at = position, time.monotonic()
 
     async def _stop(self, position: Position) -> NoReturn:
         """Save, if it can be, and end the program as the signal says."""

@@ -185,14 +185,18 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
 
 
 async def train(
-    name: str, batch_end: Callable[[Any], Any] | None = None, **options: Any
+    name: str,
+    batch_end: Callable[[Any], Any] | None = None,
+    *,
+    seed: int = 11,
+    **options: Any,
 ) -> dict[str, np.ndarray[Any, Any]]:
     """Run a training to its end.
 
     Returns:
         Parameters, auxiliary states, and the metric's values in the last epoch.
     """
-    mx.seed(11)
+    mx.seed(seed)
     scenario = SCENARIOS[name]()
     async with mx.open_runtime(), scenario.module() as module:
         history = await module.fit(

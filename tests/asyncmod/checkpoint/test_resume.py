@@ -60,15 +60,21 @@ async def interrupted(name: str, prefix: Path, k: int, **options: Any) -> None:
         await train(name, interrupting(k), checkpoint=prefix, **options)
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+# Worker processes take long to start.
+THREADS = [name for name in SCENARIOS if name != "worker processes"]
+
+
+@pytest.mark.parametrize("name", THREADS)
 async def test_saving_changes_nothing(tmp_path: Path, name: str) -> None:
     expected = await train(name)
     saved = await train(name, checkpoint=tmp_path / "net", checkpoint_every=2)
     assert_same(saved, expected)
 
 
-@pytest.mark.parametrize("k", [5, 8])
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(
+    ("name", "k"),
+    [*itertools.product(THREADS, (5, 8)), ("worker processes", 5)],
+)
 async def test_training_goes_on_bit_for_bit(tmp_path: Path, name: str, k: int) -> None:
     expected = await train(name)
     options = {"checkpoint_every": 2}
@@ -302,6 +308,28 @@ async def test_other_settings_are_refused(tmp_path: Path) -> None:
         await train(name, checkpoint=tmp_path / "net", resume="auto", **settings)
 
 
+class Unsavable(mx.io.NDArrayIter):
+    """Its state is no plain data."""
+
+    def get_state(self) -> dict[str, Any]:
+        return {"rows": self}
+
+
+async def test_what_cannot_be_saved_shows_at_once(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    rows = np.zeros((8, 4), np.float32)
+    async with mx.open_runtime():
+        module = mx.Module(perceptron(), context=devices(1))
+        with pytest.raises(CheckpointError, match=r"a Unsavable is no plain data"):
+            await module.fit(
+                Unsavable(rows, np.zeros(8), 4),
+                num_epoch=1,
+                batch_end_callback=seen.append,
+                checkpoint=tmp_path / "net",
+            )
+    assert seen == []
+
+
 @pytest.mark.parametrize("argument", ["checkpoint_every", "resume"])
 async def test_arguments_that_need_a_prefix(argument: str) -> None:
     with pytest.raises(ArgumentError, match=f"`{argument}` needs `checkpoint`"):
@@ -329,6 +357,26 @@ async def test_callbacks_go_on(tmp_path: Path) -> None:
     second = await fit(3, resume="auto")
     assert first.best is not None
     assert second.get_state() == first.get_state()
+
+
+async def test_random_numbers_go_on(tmp_path: Path) -> None:
+    def drawing(numbers: list[float]) -> Any:
+        return lambda param: numbers.append(float(mx.random.uniform()[0]))
+
+    expected: list[float] = []
+    await train("dropout", drawing(expected), checkpoint=tmp_path / "a", num_epoch=3)
+    first: list[float] = []
+    await train("dropout", drawing(first), checkpoint=tmp_path / "net", num_epoch=2)
+    second: list[float] = []
+    await train(
+        "dropout",
+        drawing(second),
+        checkpoint=tmp_path / "net",
+        num_epoch=3,
+        resume="auto",
+        seed=12,
+    )
+    assert first + second == expected
 
 
 async def test_cancelled_nothing_is_left(tmp_path: Path) -> None:
