@@ -158,7 +158,7 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
     "several batches per update": lambda: Scenario(
         lambda: mx.Module(perceptron(), context=devices(2)),
         iterator,
-        {**adam(), "accumulate": 2},
+        {**adam(), "accumulate": 3},
     ),
     "worker processes": lambda: Scenario(
         lambda: mx.Module(
