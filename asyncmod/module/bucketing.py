@@ -315,8 +315,6 @@ class BucketingModule(ScopedModule):
         # Random numbers must not depend on when a bucket is compiled.
         module._seed = default._seed
         _check_parameters(key, module, default)
-        # One seed, so that it does not matter when a bucket is compiled.
-        module._seed = default._seed
         data, labels = shapes(module)
         grad_req = self._grad_req
         if isinstance(grad_req, Mapping):

@@ -195,7 +195,10 @@ class Saving:
         self._subjects = subjects
         file = await self._find()
         if file is not None:
-            position = await self._put_back(file)
+            try:
+                position = await self._put_back(file)
+            finally:
+                file.close()
         await self._saver.ready()
         try:
             encode(await self._gather(position))
