@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     )
     from asyncmod.executor import Executor, bind
     from asyncmod.interop.mxnet_checkpoint import load_checkpoint, save_checkpoint
-    from asyncmod.launch import open_runtime, run
+    from asyncmod.launch import WorkerPolicy, open_runtime, run
     from asyncmod.module import (
         BaseModule,
         BucketingModule,
@@ -86,6 +86,7 @@ __all__ = [
     "PythonLossModule",
     "PythonModule",
     "SequentialModule",
+    "WorkerPolicy",
     "attribute",
     "base",
     "bind",
@@ -158,6 +159,7 @@ _HOMES = {
     "PythonLossModule": "module",
     "PythonModule": "module",
     "SequentialModule": "module",
+    "WorkerPolicy": "launch",
     "bind": "executor",
     "cpu": "context",
     "cpu_pinned": "context",

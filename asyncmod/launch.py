@@ -13,15 +13,20 @@ from typing import Any, TypeVar
 import trio
 
 from asyncmod.errors import NotAwaitedError, ScopeError
-from runtime.actors import open_runtime
+from runtime.actors import WorkerPolicy, open_runtime
 
-__all__ = ["open_runtime", "run"]
+__all__ = ["WorkerPolicy", "open_runtime", "run"]
 
 T = TypeVar("T")
 NEVER_AWAITED = "was never awaited"
 
 
-def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.0) -> T:
+def run(
+    async_fn: Callable[..., Awaitable[T]],
+    *args: Any,
+    deadline: float = 10.0,
+    workers: WorkerPolicy | None = None,
+) -> T:
     """Run an async program with a runtime around it, to its end.
 
     As `trio.run(async_fn, *args)`, but modules and iterators that were not entered
@@ -32,6 +37,7 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.
         async_fn: The program.
         *args: Its arguments.
         deadline: Seconds that closing the runtime may take.
+        workers: What is borne from worker processes; see `WorkerPolicy`.
 
     Returns:
         What `async_fn` returned.
@@ -46,7 +52,7 @@ def run(async_fn: Callable[..., Awaitable[T]], *args: Any, deadline: float = 10.
     _check(async_fn)
 
     async def main() -> T:
-        async with open_runtime(deadline=deadline):
+        async with open_runtime(deadline=deadline, workers=workers):
             return await async_fn(*args)
 
     with _unawaited() as forgotten:

@@ -40,6 +40,7 @@ from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
 from asyncmod.symbol import NameManager
+from runtime.devices.contract import OnDeath
 from runtime.executor.accumulation import Part
 
 Path_ = str | PathLike[str]
@@ -70,6 +71,7 @@ class BucketingModule(ScopedModule):
         max_buckets: Buckets that are kept compiled, at least 3, besides those that
             other tasks are just calling; beyond it the one that was not used for
             longest is freed, and compiled again if it comes back.
+        on_worker_death: As for Module.
 
     Raises:
         ArgumentError: no `default_bucket_key`, or `max_buckets` is below 3.
@@ -89,6 +91,7 @@ class BucketingModule(ScopedModule):
         compression_params: Any = None,
         *,
         max_buckets: int = 64,
+        on_worker_death: OnDeath = "restart",
     ) -> None:
         super().__init__(logger)
         if default_bucket_key is None:
@@ -108,6 +111,7 @@ class BucketingModule(ScopedModule):
             "work_load_list": work_load_list,
             "group2ctxs": group2ctxs,
             "compression_params": compression_params,
+            "on_worker_death": on_worker_death,
         }
         self._fixed_names = list(fixed_param_names or ())
         self._state_names = list(state_names or ())

@@ -7,6 +7,7 @@ from typing import Any
 
 from asyncmod.context import Context, cpu
 from asyncmod.errors import ArgumentError, ArgumentTypeError
+from runtime.devices.contract import OnDeath
 
 
 def as_contexts(context: Any) -> tuple[Context, ...]:
@@ -61,3 +62,17 @@ def as_workload(
 def listed(contexts: Sequence[Context]) -> str:
     """Contexts for an error message."""
     return ", ".join(str(context) for context in contexts)
+
+
+def as_on_worker_death(choice: Any) -> OnDeath:
+    """What is to be done when a worker process dies.
+
+    Raises:
+        ArgumentError: something that nobody can do.
+    """
+    choices: dict[str, OnDeath] = {"restart": "restart", "fail": "fail"}
+    if choice not in choices:
+        raise ArgumentError(
+            f"`on_worker_death` (={choice!r}) must be one of {', '.join(choices)}"
+        )
+    return choices[choice]

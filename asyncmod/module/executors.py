@@ -20,6 +20,7 @@ from asyncmod.module.batches import Array, Inputs, check_rows, read_batch
 from asyncmod.module.descriptions import batch_axis, with_shape
 from runtime.actors import Runtime
 from runtime.context import DeviceId
+from runtime.devices.contract import OnDeath
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.graph.compile import GradientRequest
@@ -47,6 +48,7 @@ class Template:
         output_axes: Batch axis of each output.
         in_flight: Steps that may be under way.
         placements: Per device of the batch, the device of each context group.
+        on_worker_death: What is to be done when a worker process dies.
     """
 
     graph: Graph
@@ -60,6 +62,7 @@ class Template:
     output_axes: tuple[int, ...]
     in_flight: int = 2
     placements: tuple[Mapping[str, DeviceId], ...] = ()
+    on_worker_death: OnDeath = "restart"
 
     @property
     def csr_names(self) -> frozenset[str]:
@@ -120,6 +123,7 @@ class Template:
             seed=self.seed,
             output_axes=self.output_axes,
             placements=self.placements,
+            on_worker_death=self.on_worker_death,
         )
 
 

@@ -40,7 +40,12 @@ from asyncmod.module import (
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.context_groups import as_placements
-from asyncmod.module.contexts import as_contexts, as_workload, listed
+from asyncmod.module.contexts import (
+    as_contexts,
+    as_on_worker_death,
+    as_workload,
+    listed,
+)
 from asyncmod.module.descriptions import (
     batch_size,
     check_described,
@@ -55,6 +60,7 @@ from asyncmod.module.states import check_count, check_one, merged, per_device
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
 from asyncmod.optimizer import Optimizer
+from runtime.devices.contract import OnDeath
 from runtime.executor.accumulation import Part
 from runtime.executor.split import split
 
@@ -83,12 +89,16 @@ class Module(ScopedModule):
             one dict of group to context per `context`. Nodes of no group run where
             their first input comes from. None and {} mean no groups.
         compression_params: Not supported: must be None.
+        on_worker_death: What is to be done when the worker process of a context with
+            `worker="process"` dies: "restart" starts another one and does again what
+            was under way, so that nothing is lost and no result differs; "fail" raises
+            `WorkerDied`, with all parameters and states as before the call.
 
     Raises:
         ArgumentTypeError: `symbol` or `context` is of the wrong type.
         NameMismatchError: a data, state or fixed name is no argument of the symbol.
         ArgumentError: `work_load_list` or `group2ctxs` does not match the contexts, or
-            a context stands twice.
+            a context stands twice, or `on_worker_death` is unknown.
         UnsupportedError: `compression_params` was given.
     """
 
@@ -104,6 +114,8 @@ class Module(ScopedModule):
         state_names: Sequence[str] | None = None,
         group2ctxs: Any = None,
         compression_params: Any = None,
+        *,
+        on_worker_death: OnDeath = "restart",
     ) -> None:
         super().__init__(logger)
         if not hasattr(symbol, "graph"):
@@ -116,6 +128,7 @@ class Module(ScopedModule):
         self._contexts = as_contexts(context)
         self._workload = as_workload(work_load_list, len(self._contexts))
         self._placements = as_placements(group2ctxs, len(self._contexts))
+        self._on_worker_death = as_on_worker_death(on_worker_death)
         self._data_names = list(data_names or ())
         self._label_names = list(label_names or ())
         self._state_names = list(state_names or ())
@@ -314,6 +327,7 @@ class Module(ScopedModule):
             devices=self._contexts,
             workload=self._workload,
             placements=self._placements,
+            on_worker_death=self._on_worker_death,
             label_names=tuple(n for n in self._label_names if n in arguments),
             state_names=tuple(self._state_names),
             gradients=gradient_requests.resolve(

@@ -13,7 +13,7 @@ import trio
 from runtime.actors.command import Command
 from runtime.actors.device_thread import DeviceThread, Observer
 from runtime.actors.doorbell import Doorbells
-from runtime.actors.supervisor import Supervisor
+from runtime.actors.supervisor import Supervisor, WorkerPolicy
 from runtime.context import DeviceId
 
 
@@ -26,6 +26,7 @@ class DeviceActor:
         doorbells: What tasks wait with for its commands.
         pid: The process that works for the device; None if it has none of its own.
         supervisor: Counts the deaths of such processes.
+        policy: What is borne from them.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class DeviceActor:
         observe: Observer | None = None,
         lane: int = 0,
         supervisor: Supervisor | None = None,
+        workers: WorkerPolicy | None = None,
         on_start: Callable[[DeviceActor], None] | None = None,
     ) -> None:
         self.device_id = device_id
@@ -43,6 +45,7 @@ class DeviceActor:
         self.thread = DeviceThread(name, observe)
         self.pid: int | None = None
         self.supervisor = supervisor or Supervisor()
+        self.policy = workers or WorkerPolicy()
         self._on_start = on_start
         self._device: Any = None
         self._token = trio.lowlevel.current_trio_token()

@@ -21,7 +21,7 @@ from runtime.actors.affinity import spread
 from runtime.actors.blas import single_threaded_blas
 from runtime.actors.device_thread import Observer
 from runtime.actors.doorbell import Doorbells
-from runtime.actors.supervisor import Intensity, Supervisor
+from runtime.actors.supervisor import Supervisor, WorkerPolicy
 from runtime.context import DeviceId
 from runtime.errors import ClosedError
 
@@ -42,18 +42,20 @@ class Runtime:
     Attributes:
         closed: Whether its scope has ended: modules refuse calls.
         stopped: Whether the device threads take no commands any more.
-        supervisor: Counts the deaths of worker processes.
+        workers: What is borne from worker processes.
+        supervisor: Counts their deaths.
         last_yield: When work on the Trio thread last gave way to other tasks, by
             `time.perf_counter`; for those who run plans inline.
     """
 
     def __init__(
-        self, nursery: trio.Nursery, intensity: Intensity | None = None
+        self, nursery: trio.Nursery, workers: WorkerPolicy | None = None
     ) -> None:
         self.closed = False
         self.stopped = False
         self.last_yield = 0.0
-        self.supervisor = Supervisor(intensity=intensity)
+        self.workers = workers or WorkerPolicy()
+        self.supervisor = Supervisor(policy=self.workers)
         self._nursery = nursery
         self._actors: dict[tuple[DeviceId, int], DeviceActor] = {}
         self._doorbells = Doorbells()
@@ -97,6 +99,7 @@ class Runtime:
                 self._observe,
                 lane,
                 self.supervisor,
+                self.workers,
                 self._process_started,
             )
             self._actors[device_id, lane] = actor
@@ -168,7 +171,7 @@ class Runtime:
 
 @asynccontextmanager
 async def open_runtime(
-    *, deadline: float = 10.0, intensity: Intensity | None = None
+    *, deadline: float = 10.0, workers: WorkerPolicy | None = None
 ) -> AsyncIterator[Runtime]:
     """Open a runtime for the body of an `async with`.
 
@@ -179,8 +182,7 @@ async def open_runtime(
     Args:
         deadline: Seconds that closing may take; what still blocks then is named in a
             log line and left to itself.
-        intensity: How many deaths of worker processes are borne before one is raised
-            whatever a module has said; 5 in 60 seconds if not given.
+        workers: What is borne from worker processes; see `WorkerPolicy`.
     """
     failures: list[BaseException] = []
     runtime: Runtime | None = None
@@ -188,7 +190,7 @@ async def open_runtime(
     with single_threaded_blas():
         try:
             async with trio.open_nursery() as nursery:
-                runtime = Runtime(nursery, intensity)
+                runtime = Runtime(nursery, workers)
                 token = _current.set(runtime)
                 try:
                     yield runtime

@@ -1,7 +1,7 @@
 """When what has died is started again, and what else with it: the rules of OTP.
 
 Children start in order. If one dies, it is started again ("one_for_one"), or it and
-all that started after it ("rest_for_one"). More than `intensity` deaths within `period`
+all that started after it ("rest_for_one"). More than so many deaths within so many
 seconds mean that starting again does not help: the supervisor gives up, and the fault
 goes on to whoever is above. Nothing is started here; this only decides.
 
@@ -21,22 +21,34 @@ Strategy = Literal["one_for_one", "rest_for_one"]
 
 
 @dataclass(frozen=True, slots=True)
-class Intensity:
-    """How many deaths are borne.
+class WorkerPolicy:
+    """What is borne from worker processes.
 
     Attributes:
-        deaths: That many within a period are answered by a restart.
+        restarts: That many deaths within `period`, of all workers of a runtime, are
+            answered by a restart where the module wants that; the next one is raised,
+            and no worker is started again.
         period: Seconds.
+        deadline: Seconds that forward and backward, or an update, may take on one
+            device before its worker counts as hung, and is killed. Compilation may
+            take as long as it likes.
+        heartbeat: Seconds without a sign of life after which a worker counts as hung.
     """
 
-    deaths: int = 5
+    restarts: int = 5
     period: float = 60.0
+    deadline: float = 600.0
+    heartbeat: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.deaths < 0:
-            raise ValueError(f"deaths (={self.deaths}) must not be negative")
-        if not self.period > 0:
-            raise ValueError(f"period (={self.period}) must be positive")
+        if self.restarts < 0:
+            raise ValueError(f"restarts (={self.restarts}) must not be negative")
+        for name in ("period", "deadline", "heartbeat"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(
+                    f"{name} (={value}) must be a positive time in seconds"
+                )
 
 
 class Supervisor:
@@ -49,7 +61,7 @@ class Supervisor:
     def __init__(
         self,
         strategy: Strategy = "one_for_one",
-        intensity: Intensity | None = None,
+        policy: WorkerPolicy | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if strategy not in ("one_for_one", "rest_for_one"):
@@ -58,7 +70,7 @@ class Supervisor:
             )
         self.given_up = False
         self._strategy = strategy
-        self._intensity = intensity or Intensity()
+        self._policy = policy or WorkerPolicy()
         self._clock = clock
         self._children: dict[str, None] = {}
         self._deaths: deque[float] = deque()
@@ -83,9 +95,9 @@ class Supervisor:
         with self._lock:
             now = self._clock()
             self._deaths.append(now)
-            while now - self._deaths[0] > self._intensity.period:
+            while now - self._deaths[0] > self._policy.period:
                 self._deaths.popleft()
-            if len(self._deaths) > self._intensity.deaths:
+            if len(self._deaths) > self._policy.restarts:
                 self.given_up = True
             if self.given_up:
                 return None

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol
 from numpy.typing import NDArray
 
 from runtime.actors.linger import Linger
+from runtime.actors.supervisor import WorkerPolicy
 from runtime.graph.build import Native
 from runtime.graph.plan import Plan, Section
 
@@ -151,8 +152,14 @@ class Program(Protocol):
 
 
 class Home(Protocol):
-    """Who owns a device that has a process of its own."""
+    """Who owns a device that has a process of its own.
 
+    Attributes:
+        policy: What is borne from the process.
+    """
+
+    @property
+    def policy(self) -> WorkerPolicy: ...
     def started(self, pid: int) -> None:
         """A process was started; called on the device's thread."""
         ...

@@ -15,7 +15,7 @@ import numpy as np
 from runtime.devices.contract import Home, OnDeath, Segment
 from runtime.devices.process.death import Death
 from runtime.devices.process.memory import Block
-from runtime.devices.process.process import Ended, Patience, WorkerProcess
+from runtime.devices.process.process import Ended, WorkerProcess
 from runtime.devices.process.program import Launch, ProcessProgram
 from runtime.errors import WorkerDied
 from runtime.graph.plan import Plan
@@ -58,13 +58,11 @@ class Worker:
         process: The process; None before the first use and after its end.
     """
 
-    def __init__(
-        self, name: str, kind: str, index: int, home: Home, patience: Patience
-    ) -> None:
+    def __init__(self, name: str, kind: str, index: int, home: Home) -> None:
         self.name = name
         self.process: WorkerProcess | None = None
         self._kind, self._index = kind, index
-        self._home, self._patience = home, patience
+        self._home = home
         self._generation = 0
         self._numbers = itertools.count(1)
         self._program_numbers = itertools.count(1)
@@ -211,7 +209,7 @@ class Worker:
         while True:
             self._generation += 1
             process = WorkerProcess(
-                self._kind, self._index, self._generation, self._patience
+                self._kind, self._index, self._generation, self._home.policy
             )
             self.process = process
             try:
@@ -305,7 +303,7 @@ class Worker:
         """
         process, request = self.process, self._pending[0]
         assert process is not None
-        deadline = None if request.launch is None else self._patience.deadline
+        deadline = None if request.launch is None else self._home.policy.deadline
         frame = process.receive(deadline)
         got = frame["number"], frame["generation"]
         if got != (request.number, process.generation):

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from runtime.actors.supervisor import WorkerPolicy
 from runtime.devices.contract import Device, Home, OnDeath, Segment
 from runtime.devices.process.client import Worker
-from runtime.devices.process.process import Patience, check_available
+from runtime.devices.process.process import check_available
 from runtime.devices.process.program import ProcessProgram
 from runtime.graph.build import Native
 from runtime.graph.plan import Plan
@@ -19,6 +20,8 @@ from runtime.graph.plan import Plan
 
 class Alone:
     """The home of a device that nobody owns: it is started again without end."""
+
+    policy = WorkerPolicy()
 
     def started(self, pid: int) -> None:
         """Nothing to do."""
@@ -49,7 +52,6 @@ class ProcessDevice:
         kind: str,
         index: int,
         home: Home | None = None,
-        patience: Patience | None = None,
     ) -> ProcessDevice:
         """Name the device; its process starts when something is compiled.
 
@@ -57,10 +59,7 @@ class ProcessDevice:
             DeviceError: this system cannot run worker processes.
         """
         check_available()
-        worker = Worker(
-            inner.name, kind, index, home or Alone(), patience or Patience()
-        )
-        return cls(inner, worker)
+        return cls(inner, Worker(inner.name, kind, index, home or Alone()))
 
     @property
     def name(self) -> str:

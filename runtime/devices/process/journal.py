@@ -72,15 +72,18 @@ class Journal:
         self._segment = segment
 
     def begin(self, section: Section, slot: int, number: int) -> None:
-        """Save what the section will change."""
-        if section not in self._entries:
-            return
-        words, entry = self._entries[section]
+        """Save what the section will change, and count it."""
+        if section in self._entries:
+            self.save(section, slot)
+            self._entries[section][0][_SAVED] = number
+
+    def save(self, section: Section, slot: int) -> None:
+        """Copy what the section will change."""
+        _, entry = self._entries[section]
         for span, offset in entry.kept:
             size = span.end - span.begin
             place = self._segment(span.segment, slot)[span.begin : span.end]
             self._data[offset : offset + size] = place
-        words[_SAVED] = number
 
     def end(self, section: Section, number: int) -> None:
         """The section has run, or nothing of it has taken effect."""

@@ -12,10 +12,10 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 
 import numpy as np
 
+from runtime.actors.supervisor import WorkerPolicy
 from runtime.devices.process.death import Death
 from runtime.errors import DeviceError
 from runtime.transport.frames import REPLIES, Frame, FrameReader, ProtocolError, send
@@ -32,19 +32,6 @@ _STDERR_BYTES = 1 << 16
 _GLANCE_SECONDS = 0.1  # between two looks at the heartbeat
 _EXIT_SECONDS = 2.0
 _DUMP_SECONDS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Patience:
-    """When a silent worker counts as hung.
-
-    Attributes:
-        heartbeat: Seconds without a sign that its interpreter runs.
-        deadline: Seconds that one section of a plan may take.
-    """
-
-    heartbeat: float = 30.0
-    deadline: float = 600.0
 
 
 class Ended(Exception):
@@ -68,10 +55,10 @@ class WorkerProcess:
     """
 
     def __init__(
-        self, kind: str, index: int, generation: int, patience: Patience
+        self, kind: str, index: int, generation: int, policy: WorkerPolicy
     ) -> None:
         self.generation = generation
-        self._patience = patience
+        self._policy = policy
         self._death: Death | None = None
         self._oom_kills = oom_kills()
         page = SharedMemory(8)
@@ -145,7 +132,7 @@ class WorkerProcess:
             else:
                 # If this process was stopped, too, that was no silence.
                 silent += min(now - before, 2 * _GLANCE_SECONDS)
-            if silent > self._patience.heartbeat:
+            if silent > self._policy.heartbeat:
                 raise Ended(
                     self._end_hung(f"it gave no sign of life for {silent:.1f} s")
                 )
