@@ -73,7 +73,12 @@ class SharedMemory:
         self.data: NDArray[np.uint8] = np.empty(0, np.uint8)
 
     def _map(self, nbytes: int) -> None:
-        block = mmap.mmap(self.fd, nbytes)
+        try:
+            block = mmap.mmap(self.fd, nbytes)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+            raise MemoryError(f"{nbytes} bytes of memory cannot be mapped") from error
         with suppress(AttributeError, OSError):  # an advice that few systems take
             block.madvise(mmap.MADV_HUGEPAGE)
         self.nbytes = nbytes

@@ -24,6 +24,8 @@ from runtime.transport.frames import Frame
 from runtime.transport.plans import encode
 from runtime.transport.shared_memory import SharedMemory
 
+_START_SECONDS = 120.0  # on a machine that does much else
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -94,7 +96,7 @@ class Worker:
             for block in program.blocks:
                 users = self._users[block.number] = self._users.get(block.number, 0) + 1
                 if users == 1:
-                    self._send_block(block)
+                    self._send_block(block, program)
             self._send_plan(program)
             self.finish(program)
         except BaseException:
@@ -232,20 +234,22 @@ class Worker:
 
     def _tell_everything(self) -> None:
         """All memory and all programs, each answered before the next is sent."""
-        blocks = {b.number: b for p in self._programs.values() for b in p.blocks}
-        for block in blocks.values():
-            self._send_block(block)
-            self._receive()
+        told = set()
         for program in self._programs.values():
+            for block in program.blocks:
+                if block.number not in told:
+                    told.add(block.number)
+                    self._send_block(block, program)
+                    self._receive()
             self._send_plan(program)
             self._receive()
 
     # Frames -----------------------------------------------------------------------
 
-    def _send_block(self, block: Block) -> None:
+    def _send_block(self, block: Block, program: ProcessProgram) -> None:
         memory = block.memory
         fields = {"memory": block.number, "nbytes": memory.nbytes}
-        self._ask("map", "`map`", fields, fd=memory.fd)
+        self._ask("map", "`map`", fields, program, fd=memory.fd)
 
     def _send_plan(self, program: ProcessProgram) -> None:
         data = encode(program.plan)
@@ -303,7 +307,11 @@ class Worker:
         """
         process, request = self.process, self._pending[0]
         assert process is not None
-        deadline = None if request.launch is None else self._home.policy.deadline
+        deadline = None
+        if request.number == 0:
+            deadline = _START_SECONDS
+        elif request.launch is not None:
+            deadline = self._home.policy.deadline
         frame = process.receive(deadline)
         got = frame["number"], frame["generation"]
         if got != (request.number, process.generation):

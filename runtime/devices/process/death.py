@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from runtime.errors import WorkerDied
 
-_LINES = 20
+_LINES = 60
 
 
 @dataclass(frozen=True, slots=True)

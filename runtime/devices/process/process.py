@@ -127,7 +127,7 @@ class WorkerProcess:
             except ProtocolError as error:
                 raise Ended(self.kill(f"it broke the protocol: {error}")) from None
             now = time.monotonic()
-            if self._beats != beats:
+            if self._beats != beats or beats == 0:  # at 0 it has not come so far yet
                 silent, beats = 0.0, self._beats
             else:
                 # If this process was stopped, too, that was no silence.
@@ -193,6 +193,7 @@ class WorkerProcess:
             os.close(self.pidfd)
         assert self._process.stderr is not None
         text = self._stderr.finish()
+        self._heartbeat = np.zeros(1, np.int64)  # and let the page go
         self._process.stderr.close()
         self._death = Death(
             self.pid,

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import trio
 from structlog.testing import capture_logs
 
 import asyncmod as mx
+from runtime.actors import current_runtime
 from tests.asyncmod.module.nets import CLASSES, FEATURES, aux_values, rows, same, values
 from tests.runtime.devices.process.sabotage import Point, sabotaged
 
@@ -86,6 +92,8 @@ def survives(
     how: Train = by_steps,
     kind: Callable[..., mx.Context] = mx.cpu,
     optimizer: str = "sgd",
+    words: str = "was killed by SIGKILL",
+    policy: mx.WorkerPolicy | None = None,
 ) -> None:
     """Train on threads, and on processes of which one dies there; compare."""
 
@@ -95,10 +103,10 @@ def survives(
             got = await train(devices(kind, "process"), how, optimizer)
         deaths = [line["event"] for line in lines if "takes over" in line["event"]]
         assert len(deaths) == len(point.rows)
-        assert all("was killed by SIGKILL" in death for death in deaths)
+        assert all(words in death for death in deaths)
         assert same(got, expected)
 
-    mx.run(main, workers=mx.WorkerPolicy(restarts=len(point.rows)))
+    mx.run(main, workers=policy or mx.WorkerPolicy(restarts=len(point.rows)))
 
 
 # In each life at another row; the net is such that device 0 has 2 rows, device 1 has 6.
@@ -146,3 +154,120 @@ def test_killed_while_gradients_are_added_up() -> None:
 
 def test_killed_in_the_update_of_sums() -> None:
     survives(Point("update", (1, 2)), by_hand)
+
+
+async def bound(contexts: list[mx.Context], **settings: Any) -> mx.Module:
+    """A module that can step; it belongs to the runtime."""
+    symbol = net()
+    mod = mx.Module(symbol, context=contexts, **settings)
+    await mod.bind([("data", (BATCH, FEATURES))], [("softmax_label", (BATCH,))])
+    await mod.init_params(arg_params=values(symbol), aux_params=aux_values(symbol))
+    await mod.init_optimizer(optimizer_params={"learning_rate": 0.1, "momentum": 0.9})
+    return mod
+
+
+async def state(mod: mx.Module, path: Path) -> Any:
+    """Parameters, statistics and the optimizer's states."""
+    await mod.save_optimizer_states(path)
+    data = await trio.Path(path).read_bytes()
+    _, _, states = data.partition(b"\xa6states")  # behind the counts of steps
+    assert states
+    return *(await mod.get_params()), states
+
+
+@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("section", ["forward", "commit", "update"])
+def test_a_step_that_fails_is_no_step_on_any_device(
+    section: str, index: int, tmp_path: Path
+) -> None:
+    """The other device has updated its part already, or not: nobody can tell."""
+
+    async def main() -> None:
+        mx.seed(5)
+        first, second, *_ = batches()
+        with sabotaged(Point(section, (1,), launch=2, index=index)):
+            mod = await bound(devices(mx.cpu, "process"), on_worker_death="fail")
+            await mod.step(first)
+            before = await state(mod, tmp_path / "before")
+            with pytest.raises(mx.errors.WorkerDied, match=rf"of cpu\({index}\)"):
+                await mod.step(second)
+            assert same(await state(mod, tmp_path / "after"), before)
+        # It goes on with the next call, as if the step had not been asked for.
+        await mod.step(second)
+        mx.seed(5)
+        other = await bound(devices(mx.cpu, "thread"))
+        await other.step(first)
+        await other.forward(second, is_train=True)  # it has used up random numbers
+        await other.step(second)
+        assert same(
+            await state(mod, tmp_path / "p"), await state(other, tmp_path / "t")
+        )
+
+    mx.run(main)
+
+
+def test_more_deaths_than_are_borne_are_raised(tmp_path: Path) -> None:
+    async def main() -> None:
+        with sabotaged(Point("update", (1, 1, 1))):
+            mod = await bound(devices(mx.cpu, "process"))
+            before = await state(mod, tmp_path / "before")
+            with pytest.raises(mx.errors.WorkerDied) as caught:
+                await mod.step(batches()[0])
+        assert any("died too often" in note for note in caught.value.__notes__)
+        assert same(await state(mod, tmp_path / "after"), before)
+        with pytest.raises(mx.errors.WorkerDied):
+            await mod.step(batches()[0])
+
+    mx.run(main, workers=mx.WorkerPolicy(restarts=2))
+
+
+def test_fit_goes_on_over_deaths_at_random_moments() -> None:
+    data, label = rows(8 * BATCH)
+
+    async def fit(worker: str, kill: bool) -> Any:
+        mx.seed(5)
+        random = np.random.default_rng(9)
+        symbol = net()
+        async with mx.Module(symbol, context=devices(mx.cpu, worker)) as mod:
+
+            def end_one(param: Any) -> None:
+                if kill and param.nbatch % 3 == 1:
+                    pid = worker_pids()[random.integers(2)]
+                    os.kill(pid, signal.SIGKILL)
+
+            await mod.fit(
+                mx.io.NDArrayIter(data, label, BATCH),
+                num_epoch=2,
+                arg_params=values(symbol),
+                aux_params=aux_values(symbol),
+                optimizer_params={"learning_rate": 0.1, "momentum": 0.9},
+                batch_end_callback=end_one,
+            )
+            return await mod.get_params()
+
+    async def main() -> None:
+        expected = await fit("thread", False)
+        with capture_logs() as lines:
+            got = await fit("process", True)
+        assert same(got, expected)
+        assert len([line for line in lines if "takes over" in line["event"]]) >= 3
+
+    mx.run(main, workers=mx.WorkerPolicy(restarts=100))
+
+
+def worker_pids() -> list[int]:
+    runtime = current_runtime()
+    assert runtime is not None
+    return [pid for actor in runtime._actors.values() if (pid := actor.pid) is not None]
+
+
+def test_a_worker_that_hangs_is_replaced() -> None:
+    policy = mx.WorkerPolicy(heartbeat=0.5)
+    point = Point("backward", (3,), launch=2, signal=signal.SIGSTOP)
+    survives(point, words="it gave no sign of life", policy=policy)
+
+
+@pytest.mark.parametrize("choice", ["resurrect", None])
+def test_unknown_choices_are_refused(choice: Any) -> None:
+    with pytest.raises(mx.errors.ArgumentError, match="on_worker_death"):
+        mx.Module(net(), on_worker_death=choice)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,7 +37,7 @@ class Point:
             "ended" around the journal.
         launch: At which launch of the section in that life, from 1.
         index: Of which device.
-        signal: By which signal.
+        signal: By which signal; SIGALRM stands for sleeping instead.
     """
 
     section: str
@@ -55,6 +56,12 @@ def sabotaged(point: Point) -> Iterator[None]:
         yield
 
 
+def sleep_for_ever() -> None:
+    """Hang, but let the interpreter go on."""
+    while True:
+        time.sleep(60)
+
+
 class Saboteur:
     """Counts what the worker does and ends it at the point."""
 
@@ -71,6 +78,8 @@ class Saboteur:
         if section != point.section:
             return
         if row == self.row and self.launches == point.launch:
+            if point.signal == signal.SIGALRM:
+                sleep_for_ever()
             os.kill(os.getpid(), point.signal)
 
     def install(self) -> None:
