@@ -249,12 +249,17 @@ ROWS = [
         attributes={"grad_scale": "6", "normalization": "batch"},
         loss=lambda y: 2 * float(y.sum()),
     ),
-    Row(
-        "Embedding",
-        ((4, 3),),
-        {"input_dim": "4", "output_dim": "3"},
-        fixed={"data": np.array([[0, 3, 3], [-1, 9, 1.7]])},
+    *(
+        Row(
+            name,
+            ((4, 3),),
+            {"input_dim": "4", "output_dim": "3"},
+            fixed={"data": np.array([[0, 3, 3], [-1, 9, 1.7]])},
+        )
+        for name in ("Embedding", "_contrib_SparseEmbedding")
     ),
+    Row("_square_sum", ((3, 4),), {"axis": "1", "keepdims": "True"}),
+    Row("_square_sum", ((3, 4),)),
     *(
         Row(
             "take",
