@@ -6,7 +6,11 @@ all of asyncmod. The library never configures logging.
 
 from __future__ import annotations
 
+import sys
+from importlib import import_module
 from typing import Any, Protocol
+
+import trio
 
 
 class Logger(Protocol):
@@ -38,3 +42,12 @@ class LazyLogger:
 
 
 DEFAULT: Logger = LazyLogger()
+
+
+async def prepare(logger: Logger) -> None:
+    """Import what the first line of the default logger needs, in a thread.
+
+    It takes five times as long as the event loop may be held up.
+    """
+    if isinstance(logger, LazyLogger) and "structlog" not in sys.modules:
+        await trio.to_thread.run_sync(import_module, "structlog")

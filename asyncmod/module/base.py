@@ -529,6 +529,7 @@ class BaseModule:
         )
         eval_end = as_callbacks("eval_end_callback", eval_end_callback)
         saving = as_checkpoints(checkpoint, checkpoint_every, resume, self.logger)
+        await log.prepare(self.logger)
         async with saving as checkpoints, reading(train_data) as batches:
             await self.bind(
                 data_shapes=batches.provide_data,
