@@ -34,12 +34,14 @@ def public_values(module: ModuleType, seen: set[str]) -> Iterator[Any]:
     listed = getattr(module, "__all__", None)
     for name in list(listed or vars(module)):
         value = getattr(module, name)
+        # A module without a list shows what it defines itself.
+        if listed is None and getattr(value, "__module__", "") != module.__name__:
+            continue
         if inspect.ismodule(value):
             if value.__name__.startswith("asyncmod"):
                 yield from public_values(value, seen)
         elif not name.startswith("_") and callable(value):
-            if listed or getattr(value, "__module__", "").startswith("asyncmod"):
-                yield value
+            yield value
 
 
 def methods(cls: type) -> Iterator[str]:
