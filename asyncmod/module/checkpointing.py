@@ -179,6 +179,8 @@ class Saving:
             await self._saver.__aexit__(kind, error, traceback)
         finally:
             self._signals.remove()
+        if error is None and self._signals.received is not None:
+            self._signals.exit()  # it came when all was done but the last write
 
     async def begin(self, subjects: Subjects, position: Position) -> Position:
         """Put the state back, if there is one to resume from; where training begins.
@@ -279,8 +281,12 @@ class Saving:
             await self.save(position)
 
     async def end(self, position: Position) -> None:
-        """Save at the end of training, unless it has just been done."""
-        if self._saved != position:
+        """Save at the end of training, unless it has just been done.
+
+        Raises:
+            CheckpointError, KeyboardInterrupt, SystemExit: see `save`.
+        """
+        if self._saved != position or self._signals.received is not None:
             await self._saver.finish()
             await self.save(position)
 

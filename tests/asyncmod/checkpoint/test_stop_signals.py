@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import asyncmod as mx
 from asyncmod.checkpoint import latest, saved_files
 from asyncmod.stop_signals import StopSignals
+from tests.asyncmod.checkpoint.scenarios import devices, iterator, perceptron
 
 SECONDS = 60
 
@@ -62,6 +65,34 @@ def test_the_second_one_ends_it_at_once(tmp_path: Path, number: signal.Signals) 
     process.communicate(timeout=SECONDS)
     assert process.returncode == -number
     assert saved_files(tmp_path / "net") == []
+
+
+@pytest.mark.parametrize("at", ["batch_end_callback", "epoch_end_callback"])
+async def test_no_signal_is_lost_at_the_end(tmp_path: Path, at: str) -> None:
+    def last(*args: Any) -> None:
+        if (args[0] if at == "epoch_end_callback" else args[0].epoch) == 1:
+            received.append(os.kill(os.getpid(), signal.SIGTERM))
+
+    def first(*args: Any) -> None:
+        if not received:
+            last(*args)
+
+    received: list[Any] = []
+    async with mx.open_runtime():
+        module = mx.Module(perceptron(), context=devices(1))
+        with pytest.raises(SystemExit) as caught:
+            await module.fit(
+                iterator(),
+                num_epoch=2,
+                checkpoint=tmp_path / "net",
+                **{at: first},
+            )
+    assert caught.value.code == 143
+    file = latest(tmp_path / "net")
+    assert file is not None
+    step = file.header.step
+    file.close()
+    assert step == 12 if at == "epoch_end_callback" else step >= 7
 
 
 async def test_handlers_are_put_back_and_those_of_others_are_left_alone() -> None:
