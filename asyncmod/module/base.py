@@ -31,7 +31,8 @@ from asyncmod.io.slices import whole
 from asyncmod.module import fit_loop, metrics, predict, score
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
-from asyncmod.module.checkpointing import Position, Subjects, as_checkpoints
+from asyncmod.module.checkpointing import as_checkpoints
+from asyncmod.module.checkpoints import Position, Subjects
 from asyncmod.module.descriptions import batch_axis, batch_size
 from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
 from asyncmod.module.real_rows import RealRows

@@ -22,7 +22,7 @@ from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.checkpointing import Checkpoints, NoCheckpoints, Position
+from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position
 from asyncmod.module.flight import (
     Flight,
     Flights,
