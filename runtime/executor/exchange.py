@@ -16,8 +16,9 @@ from runtime.actors.barrier import Barrier
 from runtime.errors import ShapeError
 from runtime.executor.binding import Binding
 from runtime.executor.calls import Calls
-from runtime.executor.collective import Update, summed
+from runtime.executor.collective import Update
 from runtime.executor.dispatch import COPY_LIMIT
+from runtime.executor.host_reduction import summed
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
 from runtime.executor.row_sparse import Gradient
@@ -226,7 +227,9 @@ class Exchange:
                 for found in (_joined([part.get(state, {}) for part in parts]),)
             }
 
-        return await self._gather(lambda r: update.read_states(r.index), combine)
+        return await self._gather(
+            lambda r: update.programs.read_states(r.index), combine
+        )
 
     async def write_updater_states(
         self, update: Update, states: Mapping[str, Mapping[str, Array]]
@@ -243,13 +246,13 @@ class Exchange:
                 )
             checked[state] = check_arrays(f"{state} of parameter", values, shapes)
         indexes = range(len(self._replicas))
-        jobs = [partial(update.write_states, i, checked) for i in indexes]
+        jobs = [partial(update.programs.write_states, i, checked) for i in indexes]
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
     async def read_function_states(self, update: Update) -> dict[str, Any]:
         """What an update function keeps for each parameter."""
         return await self._gather(
-            lambda _: None, lambda _: update.read_function_states()
+            lambda _: None, lambda _: update.reduction.read_states()
         )
 
     async def write_function_states(
@@ -257,7 +260,7 @@ class Exchange:
     ) -> None:
         """Set what an update function keeps for each parameter."""
         jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
-        jobs[0] = partial(update.write_function_states, states)
+        jobs[0] = partial(update.reduction.write_states, states)
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
     def _read_gradients(self, replica: AnyReplica) -> Gradients:

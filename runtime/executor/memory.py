@@ -154,7 +154,7 @@ class Memory:
         self.updates.clear()
         self.accumulators = [{} for _ in self.devices]
         return [
-            [*(p for update in updates for p in update.programs(i)), storage]
+            [*(p for update in updates for p in update.programs.of(i)), storage]
             for i, storage in enumerate(self.storage)
         ]
 

@@ -72,7 +72,7 @@ def sources(memory: Memory, update: Update | None) -> dict[StateArray, Source]:
                 found[array] = Source(index, memory.storage[index], "auxiliary")
     for index in range(len(placement.members)) if update is not None else ():
         assert update is not None
-        for state, name, program in update.states_of(index):
+        for state, name, program in update.programs.states_of(index):
             tensor = program.plan.tensors[f"state.{state}"][name]
             array = StateArray(state, name, 0, tensor.shape, tensor.dtype)
             found[array] = Source(index, program, f"state.{state}")

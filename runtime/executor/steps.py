@@ -20,13 +20,14 @@ from runtime.errors import GradientError
 from runtime.executor.accumulation import Part
 from runtime.executor.binding import Binding, fixed_ones
 from runtime.executor.calls import Calls
-from runtime.executor.collective import Step, Update
+from runtime.executor.collective import Update
 from runtime.executor.dispatch import Inputs
 from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec
 from runtime.executor.staged import AnyReplica
+from runtime.executor.step import Step
 from runtime.executor.updater import Updater, nothing
 
 Array = NDArray[Any]
@@ -77,7 +78,7 @@ class Steps:
             jobs = [
                 partial(
                     replica.forget,
-                    [p for update in freed for p in update.programs(replica.index)],
+                    [p for update in freed for p in update.programs.of(replica.index)],
                 )
                 for replica in self._replicas
             ]
@@ -86,7 +87,7 @@ class Steps:
     async def update(self, updater: Updater, part: Part | None = None) -> None:
         """Add up or update from the gradients that are there."""
         update = await self.prepared(updater)
-        step = Step(len(self._replicas), part)
+        step = update.new_step(len(self._replicas), part)
         jobs = [partial(update.run, replica, step, None) for replica in self._replicas]
         command = self._send("update", jobs, update, step)
         await command.wait()
@@ -108,7 +109,7 @@ class Steps:
             if calls.can_inline:
                 self._step_here(inputs, update)
                 return
-        step = Step(len(self._replicas))
+        step = update.new_step(len(self._replicas))
         jobs = self._jobs(update, step, inputs, observe)
         command = self._send("step", jobs, update, step)
         await command.wait()
@@ -158,7 +159,7 @@ class Steps:
     ) -> None:
         self._calls.check_open()
         updates = part is None or part.updates
-        hyper = update.next_hyper(part) if updates else None
+        hyper = update.numbers.next(part) if updates else None
         try:
             update.run_here(self._replicas, hyper, inputs, part)
         except BaseException as error:
@@ -199,7 +200,7 @@ class Steps:
         part: Part | None,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas))
-        step = Step(len(self._replicas), part)
+        step = update.new_step(len(self._replicas), part)
         merged = self._outputs.allocate() if outputs else None
 
         copied = None if kept.copied is None else kept.done
@@ -267,12 +268,12 @@ class Steps:
         crew = self._calls.crew
 
         def finished() -> None:
-            update.finished(step, failed=any(command.errors))
+            update.numbers.finished(step, failed=any(command.errors))
             on_finish()
             on_leave()
 
         def withdrawn() -> None:
-            update.withdrawn(step)
+            update.numbers.withdrawn(step)
             on_leave()
 
         self._calls.check_open()
@@ -284,6 +285,6 @@ class Steps:
             on_finish=finished,
             on_withdraw=withdrawn,
         )
-        update.count(step)
+        update.numbers.count(step)
         send(command, crew.actors)
         return command

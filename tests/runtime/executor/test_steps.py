@@ -115,7 +115,7 @@ async def test_an_update_that_fails_in_its_middle_is_not_built_upon() -> None:
     async with open_group(spec) as group:
         sgd = Sgd(spec)
         await group.prepare(sgd.updater)
-        program: Any = group._memory.updates[sgd.updater].programs(1)[0]
+        program: Any = group._memory.updates[sgd.updater].programs.of(1)[0]
         launch = program.launch
 
         def fail(section: str) -> None:
@@ -144,7 +144,7 @@ async def test_an_update_that_one_device_cannot_compute_changes_nothing(
         sgd = Sgd(spec)
         await group.step(batch_of(spec, 0), sgd.updater)
         before = await snapshot(group)
-        program: Any = group._memory.updates[sgd.updater].programs(len(where) - 1)[0]
+        program: Any = group._memory.updates[sgd.updater].programs.of(len(where) - 1)[0]
 
         def fail(section: str) -> None:
             raise MemoryError("no memory")
