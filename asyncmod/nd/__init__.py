@@ -62,11 +62,15 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """An operator's function, or `mx.nd.random`."""
+    """An operator's function, `mx.nd.random`, or `mx.nd.contrib`."""
     if name in FUNCTIONS:
         return FUNCTIONS[name]
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "contrib":
+        from asyncmod.nd.operators import contrib
+
+        return contrib
     if name in ABSENT:
         raise refuse(f"mx.nd.{name}", name)
     if name == "random":
@@ -81,4 +85,4 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from runtime.graph import registry
 
-    return sorted({*__all__, *FUNCTIONS, "random", *registry.names()})
+    return sorted({*__all__, *FUNCTIONS, "contrib", "random", *registry.names()})

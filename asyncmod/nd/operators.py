@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 import asyncmod.symbol as sym
+from asyncmod.absent import ABSENT
 from asyncmod.errors import ArgumentError
 from asyncmod.nd.array import NDArray
+from asyncmod.symbol.namespaces import Namespace
 from runtime.graph.evaluate import evaluate
 
 
@@ -81,3 +83,6 @@ def _given(outputs: list[NDArray], out: Any) -> Any:
     for place, output in zip(places, outputs, strict=True):
         np.copyto(place, output, casting="unsafe")
     return out
+
+
+contrib = Namespace("mx.nd.contrib", "_contrib_", ABSENT["contrib"], operator_function)

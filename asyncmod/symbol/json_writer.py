@@ -37,6 +37,8 @@ _WORKSPACES = {
     "SpatialTransformer": 2,
     "sort": 1,
 }
+# Operators that hand their gradient rule what MXNet's reads from the auxiliary state.
+_OWN_HIDDEN = ("IdentityAttachKLSparseReg",)
 
 
 def dumps(graph: Graph, remove_amp_cast: bool = True) -> str:
@@ -84,9 +86,11 @@ def _without_casts(node: Node, inputs: tuple[Entry, ...]) -> Sequence[Entry] | N
 def _total_outputs(node: Node) -> int:
     """How many outputs MXNet counts."""
     declared = len(node.output_names)
-    if node.operator is None or declared > node.visible_outputs:
+    name = node.operator.name if node.operator else ""
+    if name in _OWN_HIDDEN:
+        return node.visible_outputs
+    if not name or declared > node.visible_outputs:
         return declared
-    name = node.operator.name
     if name == "Pooling" and node.attributes.pool_type == "max":
         return declared + 1
     return declared + _WORKSPACES.get(name, 0)

@@ -1,12 +1,12 @@
-"""MXNet's sub-namespaces of operators: `mx.sym.sparse.dot`, `mx.sym.contrib....`."""
+"""MXNet's sub-namespaces of operators: `mx.sym.sparse.dot`, `mx.nd.contrib....`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from asyncmod.absent import ABSENT
 from asyncmod.symbol.operators import operator_function
-from asyncmod.symbol.symbol import Symbol
 from runtime.errors import OperatorError
 
 
@@ -17,19 +17,27 @@ class Namespace:
         name: Such as `mx.sym.contrib`.
         prefix: Such as `_contrib_`.
         hint: What to say of operators that are not here.
+        make: Gives the function of an operator.
     """
 
-    def __init__(self, name: str, prefix: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        name: str,
+        prefix: str = "",
+        hint: str = "",
+        make: Callable[[str], Callable[..., Any]] = operator_function,
+    ) -> None:
         self._name = name
         self._prefix = prefix
         self._hint = hint
+        self._make = make
 
-    def __getattr__(self, name: str) -> Callable[..., Symbol]:
+    def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
             raise AttributeError(f"{self._name} has no attribute {name!r}")
         try:
-            return operator_function(self._prefix + name)
-        except OperatorError as error:
+            return self._make(self._prefix + name)
+        except (OperatorError, AttributeError) as error:
             raise AttributeError(
                 f"asyncmod has no `{self._name}.{name}`: {self._hint or error}"
             ) from None

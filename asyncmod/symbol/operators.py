@@ -32,7 +32,8 @@ def operator_function(name: str) -> Callable[..., Symbol]:
 @cache
 def _make(operator: Operator, alias: str) -> Callable[..., Symbol]:
     signature = signature_of(operator)
-    hint = alias.lower()
+    # As in MXNet, whose `mx.sym.contrib` functions name nodes without the prefix.
+    hint = alias.removeprefix("_contrib_").lower()
 
     def function(
         *args: object,

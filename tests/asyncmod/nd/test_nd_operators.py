@@ -92,7 +92,7 @@ def test_names_of_symbols_do_not_depend_on_arrays() -> None:
         (lambda a: nd.clip(a, 1), OperatorError, "a_max"),
         (lambda a: nd.Convolution(a), OperatorError, "kernel"),
         (lambda a: nd.FullyConnected(a, num_hidden=2), ArgumentError, "none for: "),
-        (lambda a: nd.contrib, AttributeError, "mx.nd.contrib.*INT8"),
+        (lambda a: nd.contrib.quantize, AttributeError, "mx.nd.contrib.*INT8"),
         (lambda a: nd.Custom, AttributeError, "custom operators are left out"),
         (lambda a: a.attach_grad(), AttributeError, "gradients come from mx.Module"),
         (lambda a: a.nothing, AttributeError, "has no `nothing`"),
@@ -102,6 +102,12 @@ def test_names_of_symbols_do_not_depend_on_arrays() -> None:
 def test_errors(call: Callable[[Any], Any], error: type[Exception], told: str) -> None:
     with pytest.raises(error, match=told):
         call(nd.array(A))
+
+
+def test_contributed_operators() -> None:
+    image = nd.array([[[[1.0, 3.0], [5.0, 7.0]]]])
+    assert nd.contrib.AdaptiveAvgPooling2D(image, output_size=1).asscalar() == 4
+    assert nd.contrib.ctc_loss(nd.zeros((1, 1, 2)), nd.array([[1]])).shape == (1,)
 
 
 def test_help() -> None:

@@ -53,6 +53,13 @@ def test_initializers_of_an_operator_reach_given_variables() -> None:
     assert '"center", \n      "attrs": {"__init__": "[\\"zero' in net.tojson()
 
 
+def test_contributed_operators_name_nodes_without_their_prefix() -> None:
+    with sym.NameManager():
+        assert sym.contrib.BilinearResize2D().name == "bilinearresize2d0"
+        assert sym.CTCLoss().list_outputs() == ["ctcloss0_output0"]
+        assert sym.contrib.CTCLoss().name == "ctcloss1"
+
+
 def test_attributes_by_position_follow_the_inputs() -> None:
     x = sym.Variable("x")
     assert sym.Reshape(x, (0, -1)).attr("shape") == "(0, -1)"

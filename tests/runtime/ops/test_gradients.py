@@ -521,6 +521,60 @@ ROWS = [
             ("gru", 360, 1),
         )
     ),
+    Row(
+        "CTCLoss",
+        ((6, 3, 4),),
+        fixed={"label": np.array([[1.0, 1, 2], [3, 0, 1], [2, 1, 2]])},
+    ),
+    Row(
+        "CTCLoss",
+        ((6, 3, 4),),
+        {
+            "use_data_lengths": "True",
+            "use_label_lengths": "True",
+            "blank_label": "last",
+        },
+        fixed={
+            "label": np.array([[1.0, 1, 2], [0, -1, 1], [2, 1, 2]]),
+            "data_lengths": np.array([6.0, 4, 2]),
+            "label_lengths": np.array([3.0, 0, 3]),
+        },
+    ),
+    *(
+        Row(
+            "Correlation",
+            ((2, 3, 5, 6), (2, 3, 5, 6)),
+            {
+                "kernel_size": "3",
+                "max_displacement": "2",
+                "stride1": "2",
+                "stride2": "2",
+                "pad_size": "2",
+                "is_multiply": multiply,
+            },
+        )
+        for multiply in ("True", "False")
+    ),
+    *(
+        Row("_contrib_AdaptiveAvgPooling2D", ((2, 3, 5, 4),), {"output_size": size})
+        for size in ("()", "(3,)", "(2, 7)")
+    ),
+    *(
+        Row(
+            "_contrib_BilinearResize2D",
+            ((2, 3, 5, 4),),
+            {"height": "3", "width": "7", "align_corners": corners},
+        )
+        for corners in ("True", "False")
+    ),
+    Row(
+        "_contrib_BilinearResize2D",
+        ((2, 3, 5, 4),),
+        {"mode": "like"},
+        fixed={"like": np.zeros((1, 1, 1, 9))},
+    ),
+    # Without penalty: MXNet's rule for it is not a derivative (see its own tests).
+    Row("IdentityAttachKLSparseReg", ((4, 3), (3,)), {"penalty": "0"}, (0.2, 0.8)),
     Row("make_loss", loss=lambda y: float(y.sum())),
 ]
 
