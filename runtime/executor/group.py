@@ -310,8 +310,13 @@ class ExecutorGroup:
 
         If any device fails to compute, no parameter and no auxiliary state changes.
         Cancellation: withdrawn on all devices or, once begun, run to its end.
+
+        Raises:
+            KeyError, ShapeError: an input that was not bound so; nothing has run.
+            GradientError: an output is no loss.
         """
         self._check_inputs(inputs)
+        self._check_heads({})
         await self._steps.step(inputs, updater, observe)
 
     async def acquire_slot(self) -> None:
@@ -348,6 +353,7 @@ class ExecutorGroup:
         """
         try:
             self._check_inputs(inputs)
+            self._check_heads({})
         except BaseException:
             self._steps.release_slot()
             raise
@@ -524,19 +530,23 @@ class ExecutorGroup:
 
         return [partial(run, replica) for replica in self._replicas]
 
-    def _split_heads(self, heads: Mapping[str, Array]) -> list[dict[str, Array]]:
-        """Each device's part of the head gradients."""
-        parts: list[dict[str, Array]] = [{} for _ in self._replicas]
-        merge = self._heads
-        if merge is None:
-            return parts
-        missing = [name for name in merge.names if name not in heads]
+    def _check_heads(self, heads: Mapping[str, Array]) -> None:
+        names = () if self._heads is None else self._heads.names
+        missing = [name for name in names if name not in heads]
         if missing:
             raise GradientError(
                 f"output `{missing[0]}` is no loss, so backward needs its gradient: "
                 "give one array for each output (out_grads), or end the graph in a "
                 "loss such as MakeLoss"
             )
+
+    def _split_heads(self, heads: Mapping[str, Array]) -> list[dict[str, Array]]:
+        """Each device's part of the head gradients."""
+        parts: list[dict[str, Array]] = [{} for _ in self._replicas]
+        merge = self._heads
+        if merge is None:
+            return parts
+        self._check_heads(heads)
         shapes = dict(zip(merge.names, merge.shapes, strict=True))
         wanted = {name: heads[name] for name in merge.names}
         checked = check_arrays("head gradient", wanted, shapes)

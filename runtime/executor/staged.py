@@ -309,12 +309,7 @@ class StagedReplica:
         self._memory.gradients_zero[self.index] = False
         if not self.is_idle:
             for name, channel in wiring.heads.items():
-                if name not in heads:
-                    failure = failure or GradientError(
-                        f"output `{name}` is no loss, so backward needs its gradient: "
-                        "end the graph in a loss such as MakeLoss"
-                    )
-                channel.put(heads.get(name, LOST))
+                channel.put(heads[name])
             for name, channel in wiring.accumulated.items():
                 channel.put(self._input_gradients[name])
         for work in reversed(self._work):

@@ -17,7 +17,7 @@ from runtime.errors import (
     GradientError,
     ShapeError,
 )
-from runtime.executor.group import ExecutorGroup, GroupSpec, InputSpec
+from runtime.executor.group import ExecutorGroup, GroupSpec, InputSpec, Updater
 from runtime.graph.ir import Graph
 from tests.runtime.executor.fragile import Direction, hooked
 from tests.runtime.executor.nets import (
@@ -239,6 +239,21 @@ async def test_a_missing_or_wrong_head_gradient_is_refused() -> None:
             await group.backward()
         with pytest.raises(ShapeError, match="`out_output`"):
             await group.backward({"out_output": np.ones((2, 4, 3))})
+
+
+async def test_a_step_needs_losses() -> None:
+    """Nobody could give it the gradient of an output that is none."""
+    spec = time_major_spec(TWO)
+    inputs = {"data": np.ones((2, 5, 3), np.float32)}
+    async with open_group(spec) as group:
+        updater = Updater("sgd", (), ("momentum",))
+        await group.prepare(updater)
+        with pytest.raises(GradientError, match="`out_output` is no loss"):
+            await group.step(inputs, updater)
+        for _ in range(spec.in_flight + 1):  # the place of each is given back
+            await group.acquire_slot()
+            with pytest.raises(GradientError, match="`out_output` is no loss"):
+                group.dispatch_step(inputs, updater)
 
 
 @pytest.mark.parametrize("where", [TWO, devices("simulated", "simulated")], ids=named)
