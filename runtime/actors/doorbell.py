@@ -54,7 +54,12 @@ class Doorbells:
         """A doorbell for one wait, to be given back; None if there are none here."""
         if not self._available:
             return None
-        return self._idle.pop() if self._idle else Doorbell()
+        if self._idle:
+            return self._idle.pop()
+        try:
+            return Doorbell()
+        except OSError:  # the process has no descriptor left; it is only slower without
+            return None
 
     def give_back(self, doorbell: Doorbell) -> None:
         """Keep a doorbell for the next who waits; nobody can ring it any more."""

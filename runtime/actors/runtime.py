@@ -21,6 +21,7 @@ from runtime.actors.affinity import spread
 from runtime.actors.blas import single_threaded_blas
 from runtime.actors.device_thread import Observer
 from runtime.actors.doorbell import Doorbells
+from runtime.actors.forks import tell_of_forks
 from runtime.actors.supervisor import Supervisor, WorkerPolicy
 from runtime.context import DeviceId
 from runtime.errors import ClosedError
@@ -61,10 +62,12 @@ class Runtime:
         self._doorbells = Doorbells()
         self._owned: dict[int, Closable] = {}
         self._observe: Observer | None = None
+        self._is_copy = False
+        tell_of_forks(self)
 
     def register(self, owned: Closable) -> None:
         """Close `owned` with the runtime, newest first."""
-        self._check_open()
+        self.check_open()
         self._owned[id(owned)] = owned
 
     def unregister(self, owned: Closable) -> None:
@@ -81,7 +84,7 @@ class Runtime:
 
         An exception that escapes from it ends the runtime's scope and is raised there.
         """
-        self._check_open()
+        self.check_open()
         self._nursery.start_soon(function, *args, name=name)
 
     def actor(self, device_id: DeviceId, lane: int = 0) -> DeviceActor:
@@ -90,7 +93,7 @@ class Runtime:
         A device that works for several shares of one batch has an actor for each of
         them, with a `lane` of its own: they wait for each other.
         """
-        self._check_open()
+        self.check_open()
         actor = self._actors.get((device_id, lane))
         if actor is None:
             actor = DeviceActor(
@@ -162,7 +165,24 @@ class Runtime:
         except Exception:
             _logger().exception(f"closing {owned!r} failed")
 
-    def _check_open(self) -> None:
+    def forked(self) -> None:
+        """The threads and workers are those of the parent; called in a forked child."""
+        self.closed = self.stopped = self._is_copy = True
+        self._owned.clear()
+        self._actors.clear()
+
+    def check_open(self) -> None:
+        """Refuse to work when the scope has ended, or in a forked child.
+
+        Raises:
+            ClosedError: either is so.
+        """
+        if self._is_copy:
+            raise ClosedError(
+                "this process was forked from the one that has the devices, and "
+                "threads do not come along: start it by multiprocessing's 'spawn', and "
+                "open a runtime in it"
+            )
         if self.closed:
             raise ClosedError(
                 "the runtime is closed; use modules inside its `async with` block"
@@ -226,7 +246,7 @@ async def _mourn(actor: DeviceActor) -> None:
         return
     try:
         fd = os.pidfd_open(pid)
-    except ProcessLookupError:  # it has died and was missed already
+    except OSError:  # missed already, or there is no descriptor left to watch it
         return
     try:
         await trio.lowlevel.wait_readable(fd)

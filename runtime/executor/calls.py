@@ -48,10 +48,9 @@ class Calls:
 
     def check_open(self) -> None:
         """Raise ClosedError if the group or its runtime was closed."""
-        if self.closed or self._runtime.closed:
-            raise ClosedError(
-                "the executors are closed: their module or its runtime has ended"
-            )
+        if self.closed:
+            raise ClosedError("the executors are closed: their module has ended")
+        self._runtime.check_open()
 
     async def breathe(self) -> None:
         """Let a cancellation in, and other tasks run once per millisecond."""

@@ -16,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.transport.descriptors import needs_descriptors
 from runtime.transport.machine import available_memory
 
 _DIRECTORY = "/dev/shm"  # held in memory, unlike the usual place of temporary files
@@ -36,9 +37,11 @@ class SharedMemory:
 
         Raises:
             MemoryError: there is not so much; the message has both numbers.
+            DeviceError: this process may open no more files.
         """
         nbytes = max(nbytes, 1)  # nothing cannot be mapped
-        self.fd = _open_anonymous()
+        with needs_descriptors("shared memory"):
+            self.fd = _open_anonymous()
         try:
             _reserve(self.fd, nbytes)
             self._map(nbytes)
@@ -74,7 +77,8 @@ class SharedMemory:
 
     def _map(self, nbytes: int) -> None:
         try:
-            block = mmap.mmap(self.fd, nbytes)
+            with needs_descriptors("shared memory"):
+                block = mmap.mmap(self.fd, nbytes)
         except OSError as error:
             if error.errno != errno.ENOMEM:
                 raise

@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import numpy as np
 
 from runtime.actors.supervisor import WorkerPolicy
 from runtime.devices.process.death import Death
 from runtime.errors import DeviceError
+from runtime.transport.descriptors import needs_descriptors
 from runtime.transport.frames import REPLIES, Frame, FrameReader, ProtocolError, send
 from runtime.transport.machine import oom_kills
 from runtime.transport.shared_memory import SharedMemory
@@ -63,31 +64,39 @@ class WorkerProcess:
         self._oom_kills = oom_kills()
         page = SharedMemory(8)
         self._heartbeat = page.data.view(np.int64)
-        self._connection, theirs = socket.socketpair()
-        try:
+        with (
+            ExitStack() as inherited,
+            ExitStack() as kept,
+            needs_descriptors("a worker process"),
+        ):
+            inherited.callback(page.close)
+            self._connection, theirs = socket.socketpair()
+            inherited.callback(theirs.close)
+            kept.callback(self._connection.close)
+            null = os.open(os.devnull, os.O_RDWR)
+            inherited.callback(os.close, null)
+            self._errors, errors = os.pipe()
+            inherited.callback(os.close, errors)
+            kept.callback(os.close, self._errors)
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, *COMMAND),
                     *map(str, (os.getpid(), generation, theirs.fileno(), page.fd)),
                     *(kind, str(index)),
                 ],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
+                stdin=null,
+                stdout=null,
+                stderr=errors,
                 pass_fds=(theirs.fileno(), page.fd),
                 start_new_session=True,
                 env=os.environ | _ONE_THREAD | {"PYTHONPATH": _search_path()},
             )
-        except BaseException:
-            self._connection.close()
-            raise
-        finally:
-            theirs.close()
-            page.close()
-        self.pid = self._process.pid
-        self.pidfd = _open_pidfd(self.pid)
-        assert self._process.stderr is not None
-        self._stderr = Tail(self._process.stderr.fileno())
+            kept.callback(self._process.wait)
+            kept.callback(self._process.kill)
+            self.pid = self._process.pid
+            self.pidfd = _open_pidfd(self.pid)
+            kept.pop_all()
+        self._stderr = Tail(self._errors)
         self._reader = FrameReader(self._connection, REPLIES)
         self._poll = select.poll()
         self._poll.register(self._connection, select.POLLIN)
@@ -148,8 +157,10 @@ class WorkerProcess:
 
     def close(self) -> None:
         """Ask the process to end, and see to it."""
-        self._connection.close()
         if self._death is None:
+            with suppress(OSError):  # it has closed its end
+                # A forked child may hold the connection, too: it ends for all of them.
+                self._connection.shutdown(socket.SHUT_RDWR)
             if self.pidfd >= 0:
                 _readable(self.pidfd, _EXIT_SECONDS)
             self.kill()
@@ -191,10 +202,9 @@ class WorkerProcess:
         self._connection.close()
         if self.pidfd >= 0:
             os.close(self.pidfd)
-        assert self._process.stderr is not None
         text = self._stderr.finish()
         self._heartbeat = np.zeros(1, np.int64)  # and let the page go
-        self._process.stderr.close()
+        os.close(self._errors)
         self._death = Death(
             self.pid,
             self._process.returncode,

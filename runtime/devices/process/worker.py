@@ -40,7 +40,9 @@ def main() -> None:
     threading.Thread(target=live, args=[connection, page], daemon=True).start()
     from runtime.devices.process.serve import Server
 
-    Server(socket.socket(fileno=connection), generation, kind, index).run()
+    server = Server(socket.socket(fileno=connection), generation, kind, index)
+    page.data[0] = 1  # from here on its parent misses heartbeats that do not come
+    server.run()
 
 
 def die_with(parent: int) -> None:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from itertools import repeat
 
 import pytest
 
@@ -37,7 +38,8 @@ class Point:
             "ended" around the journal.
         launch: At which launch of the section in that life, from 1.
         index: Of which device.
-        signal: By which signal; SIGALRM stands for sleeping instead.
+        signal: By which signal; SIGALRM stands for sleeping instead, SIGVTALRM for a
+            loop in C that keeps the interpreter for itself.
     """
 
     section: str
@@ -62,6 +64,11 @@ def sleep_for_ever() -> None:
         time.sleep(60)
 
 
+def loop_for_ever() -> None:
+    """Hang in compiled code: no other thread of the interpreter runs any more."""
+    sum(repeat(0))
+
+
 class Saboteur:
     """Counts what the worker does and ends it at the point."""
 
@@ -80,6 +87,8 @@ class Saboteur:
         if row == self.row and self.launches == point.launch:
             if point.signal == signal.SIGALRM:
                 sleep_for_ever()
+            if point.signal == signal.SIGVTALRM:
+                loop_for_ever()
             os.kill(os.getpid(), point.signal)
 
     def install(self) -> None:
