@@ -236,7 +236,8 @@ class KVStore:
 
         Args:
             fname: The file.
-            dump_optimizer: Accepted for MXNet's sake; counts are always in.
+            dump_optimizer: Loading takes over its learning rate, schedule and
+                `rescale_grad`, too.
 
         Raises:
             ModuleStateError: there is no optimizer.
@@ -245,7 +246,7 @@ class KVStore:
         updater = self._need_optimizer("save_optimizer_states")
 
         def write() -> None:
-            packed_file.write(fname, updater.plain_states())
+            packed_file.write(fname, updater.plain_states(dump_optimizer))
 
         await self._serve(write, in_thread=True)
 

@@ -514,6 +514,7 @@ class BaseModule:
             CheckpointError: a checkpoint could not be saved, or is of another training.
             UnsupportedError: a module that cannot accumulate.
         """
+        given = dict(locals())  # what callbacks find in `BatchEndParam.locals`
         if num_epoch is None:
             raise ArgumentError(
                 "please specify number of epochs: fit(..., num_epoch=5)"
@@ -586,22 +587,8 @@ class BaseModule:
                 sparse_row_id_fn=sparse_row_id_fn,
                 monitor=monitor,
                 checkpoints=checkpoints,
-                known={
-                    "self": self,
-                    "train_data": train_data,
-                    "eval_data": eval_data,
-                    "eval_metric": metric,
-                    "validation_metric": validation_metric,
-                    "optimizer": optimizer,
-                    "optimizer_params": optimizer_params,
-                    "kvstore": kvstore,
-                    "initializer": initializer,
-                    "arg_params": arg_params,
-                    "aux_params": aux_params,
-                    "begin_epoch": begin_epoch,
-                    "num_epoch": num_epoch,
-                    "monitor": monitor,
-                },
+                known=given
+                | {"eval_metric": metric, "validation_metric": validation_metric},
             )
             training.known["history"] = training.history
             begin = await checkpoints.begin(

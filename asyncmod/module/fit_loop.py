@@ -392,6 +392,7 @@ class Epoch:
             "nbatch": flight.nbatch,
             "data_batch": flight.batch,
             "next_data_batch": next_batch,
+            "end_of_batch": next_batch is None,
         }
         parameter = BatchEndParam(self._epoch, flight.nbatch, training.metric, locals_)
         try:

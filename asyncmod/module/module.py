@@ -691,6 +691,8 @@ class Module(ScopedModule):
     async def load_optimizer_states(self, fname: Path_) -> None:
         """Set the optimizer's counts and states from such a file.
 
+        Its settings stay: the learning rate, for example, is that of `init_optimizer`.
+
         Raises:
             ModuleStateError: there is no optimizer.
             OptimizerStatesError: the file is not of this format.

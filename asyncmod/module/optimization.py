@@ -201,6 +201,8 @@ class Optimization:
     async def load(self, executors: Executors, fname: str | PathLike[str]) -> None:
         """Set counts and states from such a file; whole or not at all.
 
+        Learning rate, schedule and `rescale_grad` stay as they are.
+
         Raises:
             OptimizerStatesError: the file is not of this format, or of another kind
                 of optimizer.
@@ -212,7 +214,7 @@ class Optimization:
         )
         before = self.optimizer.get_state()
         try:
-            self.optimizer.set_state(content.settings)
+            self.optimizer.go_on_from(content.settings)
             await self._write(executors, States(content.states, content.own))
         except BaseException as error:
             self.optimizer.set_state(before)

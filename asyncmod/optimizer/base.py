@@ -266,7 +266,7 @@ class Optimizer:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Continue from `get_state`."""
+        """Continue from `get_state`, with its learning rate and schedule."""
         self.lr = state["learning_rate"]
         self.rescale_grad = state["rescale_grad"]
         self.num_update = state["num_update"]
@@ -276,6 +276,21 @@ class Optimizer:
         self._set_current_context(0)
         if state["scheduler"] is not None and self.lr_scheduler is not None:
             self.lr_scheduler.set_state(state["scheduler"])
+
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Take over the counts of `get_state`.
+
+        Learning rate, schedule and `rescale_grad` stay those that this optimizer was
+        made with, as they do where MXNet loads states: who resumes may change them.
+        """
+        self.set_state(
+            {
+                **state,
+                "learning_rate": self.lr,
+                "rescale_grad": self.rescale_grad,
+                "scheduler": None,
+            }
+        )
 
     def _set_current_context(self, device_id: int) -> None:
         """Count for this device from now on."""

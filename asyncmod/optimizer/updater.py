@@ -49,14 +49,16 @@ class Updater:
         """All states and the optimizer's counts, in msgpack.
 
         Args:
-            dump_optimizer: Accepted for MXNet's sake; counts are always in.
+            dump_optimizer: `set_states` then takes over its learning rate, schedule
+                and `rescale_grad`, too.
         """
-        return msgpack.packb(self.plain_states())
+        return msgpack.packb(self.plain_states(dump_optimizer))
 
-    def plain_states(self) -> dict[str, Any]:
+    def plain_states(self, dump_optimizer: bool = False) -> dict[str, Any]:
         """What `get_states` packs; arrays are not copied."""
         return {
             "optimizer": self.optimizer.get_state(),
+            "dump_optimizer": dump_optimizer,
             "states": [[i, encode(state)] for i, state in self.states.items()],
         }
 
@@ -69,7 +71,10 @@ class Updater:
         try:
             content = msgpack.unpackb(states)
             decoded = {index: decode(state) for index, state in content["states"]}
-            self.optimizer.set_state(content["optimizer"])
+            whole = content["dump_optimizer"]
+            optimizer = self.optimizer
+            take = optimizer.set_state if whole else optimizer.go_on_from
+            take(content["optimizer"])
         except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
             raise OptimizerStatesError(
                 "these bytes are no optimizer states of this format (MXNet's own "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
@@ -209,6 +210,8 @@ async def test_every_callback_and_its_arguments() -> None:
     assert known["data_batch"].data[0].shape == (8, 5)
     assert known["next_data_batch"] is batch_params[1].locals["data_batch"]
     assert batch_params[1].locals["next_data_batch"] is None
+    assert [p.locals["end_of_batch"] for p in batch_params] == [False, True] * 2
+    assert known.keys() >= inspect.signature(mx.Module.fit).parameters.keys()
     assert known["eval_metric"] is batch_params[0].eval_metric
     assert isinstance(batch_params[0], mx.model.BatchEndParam)
     evals = [value for name, value in seen if name == "eval"]

@@ -204,6 +204,37 @@ async def test_checkpoint_with_optimizer_states(context: Any, tmp_path: Path) ->
     assert same([arguments, auxiliaries], list(saved))
 
 
+async def test_settings_of_a_resumed_training_are_those_given_anew(
+    tmp_path: Path,
+) -> None:
+    """Only counts and states come from the file, as in MXNet."""
+    first = mx.lr_scheduler.FactorScheduler(2, 0.5, base_lr=0.8)
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        await ready(module)
+        await module.init_optimizer(
+            optimizer_params={"momentum": 0.9, "lr_scheduler": first}
+        )
+        for _ in range(5):
+            await module.step(batch())
+        await module.save_checkpoint(tmp_path / "net", 1, save_optimizer_states=True)
+    for schedule, rate in (
+        (None, 0.1),
+        (mx.lr_scheduler.FactorScheduler(3, 0.1, base_lr=0.1), 0.01),
+    ):
+        resumed = await mx.Module.load(tmp_path / "net", 1, True, context=mx.cpu(0))
+        async with resumed:
+            await resumed.bind([("data", (4, 5))], [("softmax_label", (4,))])
+            settings = {"learning_rate": 0.1, "momentum": 0.5}
+            await resumed.init_optimizer(
+                optimizer_params={**settings, "lr_scheduler": schedule}
+            )
+            optimizer = resumed.optimizer
+            assert optimizer is not None
+            assert optimizer.rescale_grad == 1 / 4
+            assert optimizer.learning_rate == pytest.approx(rate)
+            assert optimizer.num_update == 5
+
+
 async def test_a_loaded_module_can_be_fitted(tmp_path: Path) -> None:
     mx.save_checkpoint(
         tmp_path / "net", 0, mlp_bn(), values(mlp_bn()), aux_values(mlp_bn())

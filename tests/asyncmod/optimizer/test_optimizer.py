@@ -235,6 +235,17 @@ def test_updater_makes_states_and_carries_them_over() -> None:
             second.set_states(broken)
 
 
+def test_settings_are_carried_over_with_the_optimizer_only() -> None:
+    first = optimizer.get_updater(optimizer.SGD(learning_rate=0.1, rescale_grad=0.5))
+    first(0, np.ones(2, np.float32), np.ones(2, np.float32))
+    for dumped, settings in ((False, (0.01, 0.25)), (True, (0.1, 0.5))):
+        made = optimizer.SGD(learning_rate=0.01, rescale_grad=0.25)
+        second = optimizer.get_updater(made)
+        second.set_states(first.get_states(dump_optimizer=dumped))
+        assert (made.lr, made.rescale_grad) == settings
+        assert made.num_update == 1
+
+
 def test_updater_takes_lists() -> None:
     updater = optimizer.get_updater(optimizer.Test(rescale_grad=2.0))
     weights = [np.zeros(2, np.float32), np.zeros(3, np.float32)]
