@@ -4,7 +4,8 @@
 takes time is awaited. Everything runs inside `mx.run(main)`. Parts are loaded when they
 are first used, so that the import itself is light.
 
-Next: `asyncmod.module.module`.
+Next: `asyncmod.module.fit_loop` to follow one batch, `asyncmod.symbol.symbol` to follow
+one bind.
 """
 
 from __future__ import annotations

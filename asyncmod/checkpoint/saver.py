@@ -5,6 +5,8 @@
         saver.begin(header)          # the thread writes, and training goes on
 
 What went wrong in the thread is raised by the next `ready`, `check` or `finish`.
+
+Next: `asyncmod.checkpoint.writer`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 The header is written last, when the checksums are known; its length is known before.
 Synchronous: `asyncmod.checkpoint.saver` calls it in a thread.
+
+Next: `asyncmod.checkpoint.replacing`.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ A checkpoint is taken between two steps, when nothing is in flight: so many batc
 been applied, counted, and their callbacks called, and the iterator stands before the
 next one. What a prefetching iterator has read ahead does not count, and is read again.
 
-Next: `asyncmod.checkpoint.saver`.
+Next: `asyncmod.module.training_state` for a module's state, `asyncmod.checkpoint.saver`
+for the file.
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ run; with one, everything happens in MXNet's order. Follow one batch: `_fetch` t
 from the iterator, `_dispatch_step` of the module splits it over the devices, `_finish`
 counts it and calls the callbacks.
 
-Next: `asyncmod.module.module` for what a step does.
+Next: `asyncmod.module.module` for what a step does, then `asyncmod.module.metrics` and
+`asyncmod.module.callbacks` for what comes after it.
 """
 
 from __future__ import annotations

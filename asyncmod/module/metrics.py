@@ -1,4 +1,7 @@
-"""Metrics fed with a batch: real rows only, and off the Trio thread if it is large."""
+"""Metrics fed with a batch: real rows only, and off the Trio thread if it is large.
+
+Next: `asyncmod.module.callbacks`.
+"""
 
 from __future__ import annotations
 

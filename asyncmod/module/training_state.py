@@ -4,7 +4,8 @@ Put back into a module of the same symbol on as many devices, training goes on b
 bit. Names of the arrays are `parameter/NAME`, `auxiliary/DEVICE/NAME` with the device's
 position, `optimizer/STATE/NAME` and `symbol`, each after a prefix.
 
-Next: `asyncmod.module.checkpointing`, which adds what is not the module's.
+Next: `runtime.executor.snapshot` for the copy, `asyncmod.checkpoint.staging` for its
+place.
 """
 
 from __future__ import annotations

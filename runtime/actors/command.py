@@ -3,6 +3,8 @@
 The command is one object in the mailboxes of all its threads. The first thread that
 reaches it begins it for all of them; before that it can be withdrawn, from all of them.
 Once begun it runs to its end everywhere, and the task that waits for it waits for that.
+
+Next: `runtime.actors.device_thread`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Binding a graph to devices: plan, allocate, compile; everything or nothing.
 
-Next: `runtime.executor.group`, which runs what is made here.
+Next: `runtime.executor.specification`, `runtime.graph.compile` for the plans,
+`runtime.executor.memory` for what outlives a binding.
 """
 
 from __future__ import annotations

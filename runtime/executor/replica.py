@@ -3,7 +3,7 @@
 All methods run on the device's thread, or on the Trio thread while that thread has
 nothing to do.
 
-Next: `runtime.executor.collective`.
+Next: `runtime.executor.collective`, where the devices of a step meet.
 """
 
 from __future__ import annotations

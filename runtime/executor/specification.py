@@ -1,6 +1,6 @@
 """What a group of executors is made from, as plain values.
 
-Next: `runtime.executor.group`.
+Next: `runtime.graph.request`, which is made of it for each device.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The training steps of a group: counted, dispatched, withdrawn, waited for.
 
-Next: `runtime.executor.collective`, where a step's devices meet.
+Next: `runtime.actors.command`, which carries a step to the device threads, then
+`runtime.executor.replica` for what each of them does with it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What is compiled for an updater: on each device its update, and sums over batches.
 
-Next: `runtime.executor.collective`, which runs it.
+Next: `runtime.graph.update`.
 """
 
 from __future__ import annotations

@@ -4,8 +4,7 @@ Steps (one graph node, or several fused ones) emit their rows here, forward in g
 order and backward in reverse. A value that stands in one form (`runtime.graph.draft`)
 and is asked for in another is converted on demand, once.
 
-Next: `runtime.graph.gradient` for sums of gradients, `runtime.graph.passes.memory` for
-places.
+Next: `runtime.graph.definition`, the step that works for every node.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""From a graph to a plan: infer, gradient, passes, memory, in one readable line.
+"""From a graph to a plan: infer, storage, face, rows, gradients, places in memory.
 
-Next: `runtime.graph.plan`.
+Next: `runtime.graph.infer`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ channels padded to 8, a zero halo around every picture so that convolutions need
 padding pass) and *CSR* (a sparse matrix of any number of elements). A gradient may be
 row-sparse instead, from its first contribution to its place at the face.
 
-Next: `runtime.graph.build`.
+Next: `runtime.graph.face`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ else reads (*owned*) is added to in place.
 Reverse accumulation as in Griewank and Walther, "Evaluating Derivatives", 2008,
 chapter 3.
 
-Next: `runtime.graph.passes.memory`.
+Next: `runtime.graph.passes.memory` (`runtime.graph.row_sparse_gradients` for sums of
+rows).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ called over the graph, forwards and backwards in turn, until nothing changes, so
 knowledge also flows up (a label's shape from its loss head, a state's batch size from
 what it is added to).
 
-Next: `runtime.graph.gradient`.
+Next: `runtime.graph.storage`.
 """
 
 from __future__ import annotations

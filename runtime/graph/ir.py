@@ -4,7 +4,7 @@ A node is a variable (no operator) or one application of a registered operator.
 Edges point from a node to what it reads, so that a graph is only a tuple of
 output entries; everything else follows by walking.
 
-Next: `runtime.graph.infer`.
+Next: `runtime.graph.request`, and `runtime.graph.registry` for what an operator is.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ value is row-sparse if all its readers make it so, and if what the value comes f
 parameter or an operator, can take it; then no dense array of its size is ever touched.
 MXNet infers storage types likewise (`InferStorageType`).
 
-Next: `runtime.graph.build`.
+Next: `runtime.graph.draft`.
 """
 
 from __future__ import annotations

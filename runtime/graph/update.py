@@ -4,7 +4,7 @@ Devices that share memory run one part each of the same update: part i covers th
 share of all elements, or the parameters whose middle lies there if the rule needs them
 whole. A plan is made once, when the optimizer is set up.
 
-Next: `runtime.executor.collective`.
+Next: `runtime.ops.update` for the rules, `runtime.kernels.cpu.update` for kernels.
 """
 
 from __future__ import annotations

@@ -2,4 +2,6 @@
 
 `select` covers a graph with steps, one file per family says how a step becomes rows of
 `runtime.kernels.cpu`, `device` runs them.
+
+Next: `runtime.devices.cpu.select`, then `runtime.devices.cpu.device`.
 """

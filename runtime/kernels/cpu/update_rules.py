@@ -4,8 +4,6 @@ A rule takes the summed gradient, the weight, the states and the scalars, and re
 the new weight and states. The operations are those of the definition, in its order, so
 that both give the same bits. Scalars are float64 and are rounded where they meet a
 vector, by `number`.
-
-Next: `runtime.kernels.cpu.update`, which makes kernels of them.
 """
 
 from __future__ import annotations
