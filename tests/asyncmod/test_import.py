@@ -99,6 +99,7 @@ def test_old_names() -> None:
         ("mx.sym.sparse.nothing", "unknown operator"),
         ("mx.model.FeedForward", "mx.Module"),
         ("mx.test_utils", "numpy.testing"),
+        ("mx.recordio.MXRecordIO", "not read yet"),
     ],
 )
 def test_what_is_not_here_says_what_there_is(part: str, hint: str) -> None:
