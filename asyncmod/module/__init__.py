@@ -3,7 +3,8 @@
 from asyncmod.module.base import BaseModule
 from asyncmod.module.bucketing import BucketingModule
 from asyncmod.module.module import Module
-from asyncmod.module.python_module import PythonLossModule, PythonModule
+from asyncmod.module.python_loss_module import PythonLossModule
+from asyncmod.module.python_module import PythonModule
 from asyncmod.module.sequential import SequentialModule
 
 __all__ = [

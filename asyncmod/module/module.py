@@ -39,6 +39,7 @@ from asyncmod.module import (
 )
 from asyncmod.module.base import Parameters, face
 from asyncmod.module.batches import Array, as_array
+from asyncmod.module.bound import Bound
 from asyncmod.module.context_groups import as_placements
 from asyncmod.module.contexts import (
     as_contexts,
@@ -52,12 +53,13 @@ from asyncmod.module.descriptions import (
     check_input_names,
     parse_shapes,
 )
-from asyncmod.module.executors import Bound, Executors, Template
+from asyncmod.module.executors import Executors
 from asyncmod.module.monitoring import Monitoring
 from asyncmod.module.optimization import Optimization
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one, merged, per_device
 from asyncmod.module.step import Step
+from asyncmod.module.template import Template
 from asyncmod.module.training_state import State
 from asyncmod.optimizer import Optimizer
 from runtime.devices.contract import OnDeath

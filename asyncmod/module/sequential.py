@@ -29,7 +29,8 @@ from asyncmod.module.base import BaseModule, Parameters
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
-from asyncmod.module.python_module import PythonLossModule, PythonModule
+from asyncmod.module.python_loss_module import PythonLossModule
+from asyncmod.module.python_module import PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import CompletedStep, Step
