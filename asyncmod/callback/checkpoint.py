@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import trio
 
+from asyncmod import log
 from asyncmod.errors import ArgumentError
-from asyncmod.interop.mxnet_checkpoint import save_checkpoint
+from asyncmod.interop.mxnet_checkpoint import log_saved, write_checkpoint
 
 EpochCallback = Callable[..., Awaitable[None]]
 Format = Literal["mxnet", "asyncmod"]
@@ -46,9 +47,11 @@ def do_checkpoint(
         if number % period == 0:
             values = arg or {}, aux or {}
             if format == "mxnet":
+                await log.prepare(log.DEFAULT)
                 await trio.to_thread.run_sync(
-                    save_checkpoint, prefix, number, sym, *values
+                    write_checkpoint, prefix, number, sym, *values
                 )
+                log_saved(log.DEFAULT, prefix, number)
             else:
                 await _write_model(prefix, number, sym, *values)
 

@@ -14,7 +14,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Fill = Callable[[str, Array], None]
 
 
-class InitializerError(AsyncmodError, ValueError):
+class InitializerError(AsyncmodError, ValueError, AssertionError):
     """A parameter cannot be initialized by the rule chosen."""
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from os import PathLike, fspath
 from typing import Any
 
+from asyncmod import log
 from asyncmod.interop.mxnet_params import (
     InvalidParameterFileError,
     load_params,
@@ -47,7 +48,9 @@ def save_checkpoint(
     aux_params: Mapping[str, Any],
     remove_amp_cast: bool = True,
 ) -> None:
-    """Write a checkpoint that MXNet reads; synchronous, see `Module.save_checkpoint`.
+    """Write a checkpoint that MXNet reads, and log where; synchronous.
+
+    `Module.save_checkpoint` does the same off the loop.
 
     Args:
         prefix: What the file names begin with.
@@ -60,6 +63,24 @@ def save_checkpoint(
     Raises:
         OSError: a file cannot be written.
     """
+    write_checkpoint(prefix, epoch, symbol, arg_params, aux_params, remove_amp_cast)
+    log_saved(log.DEFAULT, prefix, epoch)
+
+
+def log_saved(logger: log.Logger, prefix: StrPath, epoch: int) -> None:
+    """Log, as MXNet does, that a checkpoint was written."""
+    logger.info('Saved checkpoint to "%s"', f"{fspath(prefix)}-{epoch:04d}.params")
+
+
+def write_checkpoint(
+    prefix: StrPath,
+    epoch: int,
+    symbol: Symbol | None,
+    arg_params: Mapping[str, Any],
+    aux_params: Mapping[str, Any],
+    remove_amp_cast: bool = True,
+) -> None:
+    """`save_checkpoint` without a word, for threads."""
     prefix = fspath(prefix)
     if symbol is not None:
         symbol.save(f"{prefix}-symbol.json", remove_amp_cast)

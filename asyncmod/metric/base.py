@@ -13,7 +13,7 @@ from runtime.errors import AsyncmodError
 Array = np.ndarray[Any, np.dtype[Any]]
 
 
-class MetricError(AsyncmodError, ValueError):
+class MetricError(AsyncmodError, ValueError, AssertionError):
     """Labels and predictions do not fit the metric."""
 
 

@@ -38,8 +38,8 @@ def create(metric: Any, *args: Any, **kwargs: Any) -> EvalMetric:
 
     Args:
         metric: A metric (returned as it is), a function (label, pred) -> value, a
-            registered name, the JSON text of a metric's `get_config()`, or a list of
-            these.
+            registered name, a metric's `get_config()` or its JSON text, or a list
+            of these.
         *args: Passed on to the class.
         **kwargs: Passed on to the class.
 
@@ -54,18 +54,18 @@ def create(metric: Any, *args: Any, **kwargs: Any) -> EvalMetric:
         return _create_named(metric.__name__.lower(), *args, **kwargs)
     if callable(metric):
         return _create_named("custommetric", metric, *args, **kwargs)
-    config = parse_config(str(metric))
+    config = metric if isinstance(metric, dict) else parse_config(str(metric))
     if config is not None:
-        name = config.pop("metric").lower()
-        if name == "compositeevalmetric":
-            config["metrics"] = [_from_config(inner) for inner in config["metrics"]]
-        return _create_named(name, **config)
+        return _from_config(config)
     return _create_named(str(metric).lower(), *args, **kwargs)
 
 
 def _from_config(config: dict[str, Any]) -> EvalMetric:
-    config = dict(config)
-    return _create_named(config.pop("metric").lower(), **config)
+    settings = {name: value for name, value in config.items() if name != "metric"}
+    key = str(config.get("metric", config)).lower()
+    if key == "compositeevalmetric":
+        settings["metrics"] = [_from_config(inner) for inner in settings["metrics"]]
+    return _create_named(key, **settings)
 
 
 def _create_named(key: str, /, *args: Any, **kwargs: Any) -> EvalMetric:

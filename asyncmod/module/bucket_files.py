@@ -61,7 +61,7 @@ def save(
     check_keys(symbols)
     prefix = fspath(prefix)
     keys = [operator.index(key) for key in symbols]
-    mxnet_checkpoint.save_checkpoint(prefix, epoch, None, arg_params, aux_params)
+    mxnet_checkpoint.write_checkpoint(prefix, epoch, None, arg_params, aux_params)
     for key, symbol in zip(keys, symbols.values(), strict=True):
         symbol.save(f"{prefix}-{key}-symbol.json", remove_amp_cast)
     save_arrays(f"{prefix}.buckets", [np.array(keys, np.int32)])

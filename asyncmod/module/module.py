@@ -595,7 +595,7 @@ class Module(ScopedModule):
         name = f"{fspath(prefix)}-{epoch:04d}"
 
         def write() -> None:
-            mxnet_checkpoint.save_checkpoint(
+            mxnet_checkpoint.write_checkpoint(
                 prefix, epoch, self._symbol, *values, remove_amp_cast
             )
             if optimizer_content is not None:
@@ -603,7 +603,7 @@ class Module(ScopedModule):
 
         # All files by one call, so that a cancelled one has written all or none.
         await trio.to_thread.run_sync(write)
-        self.logger.info('Saved checkpoint to "%s"', f"{name}.params")
+        mxnet_checkpoint.log_saved(self.logger, prefix, epoch)
         if save_optimizer_states:
             self.logger.info('Saved optimizer state to "%s"', f"{name}.states")
 

@@ -152,8 +152,12 @@ def test_lines_go_to_the_logger_of_the_module() -> None:
 async def test_do_checkpoint(tmp_path: Path) -> None:
     save = callback.do_checkpoint(str(tmp_path / "net"), period=2)
     weight = np.arange(3, dtype=np.float32)
-    for epoch in range(4):
-        await save(epoch, None, {"w": weight}, {"m": weight + 1})
+    with structlog.testing.capture_logs() as logs:
+        for epoch in range(4):
+            await save(epoch, None, {"w": weight}, {"m": weight + 1})
+    assert [entry["event"] for entry in logs] == [
+        f'Saved checkpoint to "{tmp_path}/net-000{number}.params"' for number in (2, 4)
+    ]
     assert sorted(os.listdir(tmp_path)) == ["net-0002.params", "net-0004.params"]
     read = mxnet.load_params(tmp_path / "net-0002.params")
     assert {name: array.tolist() for name, array in read.items()} == {

@@ -47,10 +47,12 @@ def test_nan_before_any_update_and_after_a_reset(measure: metric.EvalMetric) -> 
 
 @pytest.mark.parametrize("measure", EVERY, ids=lambda m: m.name)
 def test_created_again_from_its_config(measure: metric.EvalMetric) -> None:
-    text = json.dumps(measure.get_config())
-    again = metric.create(text)
-    assert type(again) is type(measure)
-    assert json.dumps(again.get_config()) == text
+    config = measure.get_config()
+    text = json.dumps(config)
+    for described in (text, config):
+        again = metric.create(described)
+        assert type(again) is type(measure)
+        assert json.dumps(again.get_config()) == text
 
 
 def test_create() -> None:
@@ -68,6 +70,8 @@ def test_create() -> None:
     for family in (AssertionError, ValueError):
         with pytest.raises(family, match="cross-entropy is not registered"):
             metric.create("cross-entropy")
+        with pytest.raises(family, match=r"axis.* is not registered"):
+            metric.create({"axis": 1})
 
 
 def test_a_metric_of_the_users_with_local_sums_only() -> None:
