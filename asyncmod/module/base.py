@@ -2,7 +2,8 @@
 
 A subclass defines what its graph does with a batch (`bind`, `forward`, `backward`,
 `update`, ...); everything here stands on those members. `Module` also overrides
-`_dispatch_step` and `_dispatch_predict`, so that its steps overlap.
+`_dispatch_step` and `_dispatch_predict`, so that its steps overlap. Members whose names
+begin with an underscore are for modules and their loops, not for those who call them.
 
 Next: `asyncmod.module.fit_loop`.
 """
@@ -782,4 +783,5 @@ def _uniform() -> Any:
 
 
 def face(array: Array) -> NDArray:
+    """The same array as users see it."""
     return array.view(NDArray)

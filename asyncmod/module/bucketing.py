@@ -25,14 +25,9 @@ from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import whole
 from asyncmod.module import bind_arguments, bucket_files, training_state
 from asyncmod.module.base import Parameters
-from asyncmod.module.buckets import (
-    Bucket,
-    BucketReport,
-    Buckets,
-    BucketStep,
-    describe,
-    infer_labels,
-)
+from asyncmod.module.bucket_shapes import describe, infer_labels
+from asyncmod.module.bucket_step import BucketStep
+from asyncmod.module.buckets import Bucket, BucketReport, Buckets
 from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
 from asyncmod.module.module import Module

@@ -82,7 +82,7 @@ class Scope:
             raise ClosedError(
                 f"`{call}` was called on a module that is closed: its `async with` or "
                 "its runtime has ended; make a new module (get_params before the end "
-                "keeps what was learnt)"
+                "keeps what was learned)"
             )
 
     def close(self) -> None:

@@ -3,14 +3,14 @@
 Follow one batch: `forward` runs child after child, on whatever devices each has;
 outputs cross merged. `backward` goes the other way with the gradients of the inputs.
 
-Next: `asyncmod.module.module`, which most children are.
+Next: `asyncmod.module.child`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Self
 
 import trio
@@ -22,35 +22,28 @@ from asyncmod.errors import (
     ModuleStateError,
     NameMismatchError,
 )
-from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import is_sliced, whole
 from asyncmod.module import bind_arguments, parameters
 from asyncmod.module.base import BaseModule, Parameters
 from asyncmod.module.batches import Array
+from asyncmod.module.chain_step import ChainStep
+from asyncmod.module.child import (
+    Child,
+    batch_for,
+    is_users,
+    next_batch,
+    outputs_of,
+    wired,
+)
 from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
-from asyncmod.module.python_loss_module import PythonLossModule
 from asyncmod.module.python_module import PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
-from asyncmod.module.step import CompletedStep, Step
+from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
 from runtime.executor.accumulation import Part
-
-
-@dataclass(frozen=True)
-class Child:
-    """A module of the sequence.
-
-    Attributes:
-        module: The module.
-        take_labels: Whether it gets the labels, and counts in metrics.
-        auto_wiring: Whether the outputs before it are renamed to its data names.
-    """
-
-    module: BaseModule
-    take_labels: bool = False
-    auto_wiring: bool = False
 
 
 class SequentialModule(ScopedModule):
@@ -171,7 +164,7 @@ class SequentialModule(ScopedModule):
         """Bind every module to the outputs of the one before; as Module.bind.
 
         If it fails or is cancelled, the sequence is not bound; what its modules have
-        learnt is kept. A `grad_req` by name holds names of the first module's data and
+        learned is kept. A `grad_req` by name holds names of the first module's data and
         of all modules' parameters.
 
         Raises:
@@ -216,7 +209,7 @@ class SequentialModule(ScopedModule):
             self.binded = False
             for position, child in enumerate(self._children):
                 if position > 0:
-                    described = self._wired(position, described)
+                    described = wired(child, position, described)
                 await child.module.bind(
                     data_shapes=described,
                     label_shapes=list(labels) if child.take_labels else None,
@@ -226,7 +219,7 @@ class SequentialModule(ScopedModule):
                     force_rebind=True,
                     grad_req=self._request(position, grad_req),
                 )
-                described = _outputs_of(child.module)
+                described = outputs_of(child.module)
             self._label_shapes = list(labels) if self._takers() else []
             self.for_training = for_training
             self.inputs_need_grad = inputs_need_grad
@@ -261,28 +254,6 @@ class SequentialModule(ScopedModule):
                 names.update(module.data_names)
             return {n: wish for n, wish in grad_req.items() if n in names}
         return grad_req
-
-    def _wired(self, position: int, outputs: list[DataDesc]) -> list[DataDesc]:
-        """The outputs before a module, described as its data."""
-        child = self._children[position]
-        names = child.module.data_names
-        given = [description.name for description in outputs]
-        if len(given) != len(names) or not (
-            child.auto_wiring or sorted(given) == sorted(names)
-        ):
-            advice = (
-                "" if len(given) != len(names) else ": add it with auto_wiring=True"
-            )
-            raise NameMismatchError(
-                f"the outputs of module {position - 1}, {given}, are not the data of "
-                f"module {position}, {names}{advice}"
-            )
-        if not child.auto_wiring:
-            return outputs
-        return [
-            DataDesc(name, d.shape, d.dtype, d.layout)
-            for name, d in zip(names, outputs, strict=True)
-        ]
 
     async def _free(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -435,11 +406,11 @@ class SequentialModule(ScopedModule):
     async def _forward(self, data_batch: Any, training: bool) -> None:
         batch = data_batch = await self._whole(data_batch)
         for position, child in enumerate(self._children):
-            with trio.CancelScope(shield=not _is_users(child.module, "forward")):
+            with trio.CancelScope(shield=not is_users(child.module, "forward")):
                 if position > 0:
                     outputs = await self._children[position - 1].module.get_outputs()
-                    batch = _next_batch(outputs, data_batch)
-                await child.module.forward(_for(child, batch), training)
+                    batch = next_batch(outputs, data_batch)
+                await child.module.forward(batch_for(child, batch), training)
                 self._torn = "forward"
         self._torn = None
 
@@ -462,7 +433,7 @@ class SequentialModule(ScopedModule):
     async def _backward(self, out_grads: Any) -> None:
         for position in reversed(range(len(self._children))):
             module = self._children[position].module
-            with trio.CancelScope(shield=not _is_users(module, "backward")):
+            with trio.CancelScope(shield=not is_users(module, "backward")):
                 await module.backward(out_grads)
                 if position > 0:
                     out_grads = await module.get_input_grads()
@@ -614,9 +585,9 @@ class SequentialModule(ScopedModule):
         outputs = {}
         async with self._running:
             for position, child in enumerate(self._children):
-                step = await child.module._dispatch_predict(_for(child, fed))
+                step = await child.module._dispatch_predict(batch_for(child, fed))
                 outputs[position] = await step.outputs()
-                fed = _next_batch(outputs[position], batch)
+                fed = next_batch(outputs[position], batch)
         return ChainStep.of(outputs)
 
     async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
@@ -666,65 +637,3 @@ class SequentialModule(ScopedModule):
             raise ModuleStateError(
                 f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
             )
-
-
-@dataclass
-class ChainStep(CompletedStep):
-    """A complete step with outputs of several modules.
-
-    Attributes:
-        by_position: Outputs by the module's position; the last are the step's.
-    """
-
-    by_position: Mapping[int, list[Array]] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, outputs: Mapping[int, list[Array]]) -> ChainStep:
-        """The step with these outputs."""
-
-        async def last() -> list[Array]:
-            return list(outputs[max(outputs)])
-
-        return cls(last, by_position=outputs)
-
-
-def _is_users(module: BaseModule, member: str) -> bool:
-    """Whether a member runs the user's own code, which can always be cancelled."""
-    if not isinstance(module, PythonModule):
-        return False
-    if member == "forward":
-        return type(module).forward is not PythonLossModule.forward
-    return True
-
-
-def _outputs_of(module: BaseModule) -> list[DataDesc]:
-    """Descriptions of a module's outputs; their layout tells the batch axis."""
-    return [
-        DataDesc(name, shape, layout="T" * axis + "N" if axis >= 0 else "")
-        for (name, shape), axis in zip(
-            module.output_shapes, module._output_axes(), strict=True
-        )
-    ]
-
-
-def _next_batch(outputs: Sequence[Any], batch: Any) -> DataBatch:
-    """What the next module gets: outputs for data, the same labels."""
-    return DataBatch(
-        list(outputs),
-        getattr(batch, "label", None),
-        pad=getattr(batch, "pad", None),
-        bucket_key=getattr(batch, "bucket_key", None),
-        provide_label=getattr(batch, "provide_label", None),
-    )
-
-
-def _for(child: Child, batch: Any) -> Any:
-    """The batch as a module sees it: without labels unless it takes them."""
-    if child.take_labels or not getattr(batch, "label", None):
-        return batch
-    return DataBatch(
-        batch.data,
-        pad=getattr(batch, "pad", None),
-        bucket_key=getattr(batch, "bucket_key", None),
-        provide_data=getattr(batch, "provide_data", None),
-    )
