@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -22,7 +23,8 @@ class BestParameters:
     The parameters are copied when they have been measured, before the next update. On
     leaving, the module is given the best ones, after the last epoch, StopTraining, an
     error or cancellation alike; for that, cancellation waits. If no epoch was measured
-    the module is left as it is. The optimizer's states are not restored.
+    the module is left as it is. The optimizer's states are not restored. Checkpoints of
+    `fit` hold the best parameters, too, and a resumed training goes on with them.
 
     Args:
         module: The module that is trained, any kind.
@@ -72,6 +74,20 @@ class BestParameters:
         """Give the module the best parameters; none were measured: do nothing."""
         if self._parameters is not None:
             await self.module.set_params(*self._parameters)
+
+    def get_state(self) -> dict[str, Any]:
+        """The best parameters, their value and epoch; `fit` saves it."""
+        return {
+            "best": self.best,
+            "best_epoch": self.best_epoch,
+            "parameters": self._parameters,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Continue from `get_state`."""
+        self._monitor.value = state["best"]
+        self.best_epoch = state["best_epoch"]
+        self._parameters = state["parameters"]
 
     async def __aenter__(self) -> Self:
         return self

@@ -27,7 +27,6 @@ class Staging:
 
     def begin(self) -> None:
         """Begin another save; nobody may still read the arrays of the one before."""
-        self._kept |= self.arrays
         self.arrays = {}
 
     def array(self, name: str, shape: tuple[int, ...], dtype: str) -> Array:
@@ -35,10 +34,19 @@ class Staging:
         kept = self._kept.get(name)
         if kept is None or kept.shape != shape or kept.dtype != dtype:
             kept = np.empty(shape, dtype)
-        self.arrays[name] = kept
+        self.arrays[name] = self._kept[name] = kept
         return kept
 
-    def put(self, name: str, content: bytes) -> None:
+    def copy(self, name: str, array: Array) -> None:
+        """Store a copy of an array."""
+        dtype = array.dtype.newbyteorder("=").name
+        self.array(name, array.shape, dtype)[...] = array
+
+    def keep(self, name: str, array: Array) -> None:
+        """Store an array that nobody changes, without a copy."""
+        self.arrays[name] = array
+
+    def put(self, name: str, content: bytes | bytearray) -> None:
         """Store bytes as an array."""
         target = self.array(name, (len(content),), "uint8")
         target[...] = np.frombuffer(content, np.uint8)

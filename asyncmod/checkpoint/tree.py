@@ -1,4 +1,4 @@
-"""Trees of arrays and plain data as plain data, with the arrays in a staging.
+"""Trees of arrays and plain data as plain data, with the arrays elsewhere.
 
 An array becomes {"array": NAME}; tuples and dicts are marked, too, since plain data has
 lists and dicts with text keys alone.
@@ -6,33 +6,35 @@ lists and dicts with text keys alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from asyncmod.checkpoint.staging import Staging
 
+def take_apart(tree: Any, store: Callable[[str, NDArray[Any]], None], name: str) -> Any:
+    """A tree as plain data.
 
-def take_apart(tree: Any, staging: Staging, name: str) -> Any:
-    """A tree as plain data; its arrays are copied, under names that begin with `name`.
+    Args:
+        tree: Arrays and plain data in lists, tuples and dicts.
+        store: Called with each array and its name: `Staging.copy`, or `Staging.keep`
+            if nobody changes the arrays.
+        name: What the names of its arrays begin with.
 
     Raises:
         TypeError: something in it is neither an array nor plain data.
     """
     if isinstance(tree, np.ndarray):
-        target = staging.array(name, tree.shape, tree.dtype.newbyteorder("=").name)
-        target[...] = tree
+        store(name, tree)
         return {"array": name}
     if isinstance(tree, list | tuple):
         kind = "tuple" if isinstance(tree, tuple) else "list"
-        return {
-            kind: [take_apart(t, staging, f"{name}/{i}") for i, t in enumerate(tree)]
-        }
+        return {kind: [take_apart(t, store, f"{name}/{i}") for i, t in enumerate(tree)]}
     if isinstance(tree, dict):
         pairs = enumerate(tree.items())
         return {
-            "dict": [[k, take_apart(t, staging, f"{name}/{i}")] for i, (k, t) in pairs]
+            "dict": [[k, take_apart(t, store, f"{name}/{i}")] for i, (k, t) in pairs]
         }
     if tree is None or isinstance(tree, bool | int | float | str | bytes | np.generic):
         return tree

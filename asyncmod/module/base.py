@@ -597,7 +597,9 @@ class BaseModule:
                     self,
                     batches,
                     metric,
+                    eval_data,
                     (*batch_end, *epoch_end, *eval_batch_end, *eval_end),
+                    training.history,
                 ),
                 Position(begin_epoch),
             )

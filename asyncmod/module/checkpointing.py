@@ -4,31 +4,37 @@ A checkpoint is taken between two steps, when nothing is in flight: so many batc
 been applied, counted, and their callbacks called, and the iterator stands before the
 next one. What a prefetching iterator has read ahead does not count, and is read again.
 
-Next: `asyncmod.module.training_state` for a module's state, `asyncmod.checkpoint.saver`
-for the file.
+Next: `asyncmod.module.fit_state` for the state, `asyncmod.checkpoint.saver` for the
+file.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from os import PathLike, fspath
 from types import TracebackType
 from typing import Any, NoReturn, Self
 
 import trio
 
-from asyncmod import random
 from asyncmod.checkpoint import Checkpoint, CheckpointFile, Header, open_checkpoint
 from asyncmod.checkpoint.header import InvalidHeaderError, encode
 from asyncmod.checkpoint.retention import latest, saved_files
 from asyncmod.checkpoint.saver import Saver
 from asyncmod.errors import ArgumentError, CheckpointError
 from asyncmod.log import Logger
-from asyncmod.module.checkpoints import NoCheckpoints, Position, Subjects, Values
+from asyncmod.module.checkpoints import (
+    NoCheckpoints,
+    Position,
+    Spent,
+    Subjects,
+    Values,
+)
+from asyncmod.module.fit_state import FitState
 from asyncmod.stop_signals import StopSignals
 
 SCHEMA = "module"
@@ -51,7 +57,7 @@ class Saving:
         self._logger = logger
         self._saver = Saver(settings, logger)
         self._signals = StopSignals()
-        self._subjects: Subjects
+        self._state: FitState
         self._run = secrets.token_hex(8)
         self._saved: Position | None = None
         self._saved_at = time.monotonic()
@@ -89,7 +95,7 @@ class Saving:
                 something cannot be saved.
             UnsupportedError: the module or its optimizer does not say what it keeps.
         """
-        self._subjects = subjects
+        self._state = FitState(subjects)
         file = await self._find()
         if file is not None:
             try:
@@ -104,7 +110,6 @@ class Saving:
         return position
 
     async def _put_back(self, file: CheckpointFile) -> Position:
-        subjects = self._subjects
         header = file.header
         state = header.state
         if header.schema != SCHEMA:
@@ -113,20 +118,18 @@ class Saving:
                 "choose another prefix for one of them"
             )
         try:
-            await subjects.module._put_back_state(file, state["module"])
-            subjects.batches.set_state(state["iterator"])
+            await self._state.put_back(file)
             # Between two epochs it is that of the last one, which is over.
             self._metric_state = state["metric"] if header.batch else None
-            self._put_back_callbacks(state["callbacks"])
-            random.set_state(state["random"])
             self._best = None if state["best"] is None else tuple(state["best"])
             stopped_by = state["stopped_by"]
+            spent = Spent(**state.get("spent", {}))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(
                 f"{file.path} does not fit this training: {error}"
             ) from error
         self._run = header.run
-        position = Position(header.epoch, header.batch, header.step, stopped_by)
+        position = Position(header.epoch, header.batch, header.step, stopped_by, spent)
         self._saved = position
         self._logger.info(
             "resumed from %s: epoch %d, batch %d, step %d",
@@ -218,15 +221,11 @@ class Saving:
 
     async def _gather(self, position: Position) -> Header:
         """Copy the arrays into the staging; returns the rest."""
-        subjects = self._subjects
         state = {
-            "module": await subjects.module._gather_state(self._saver.staging),
-            "iterator": subjects.batches.get_state(),
-            "metric": subjects.metric.get_state(),
-            "callbacks": [callback.get_state() for callback in self._stateful()],
-            "random": random.get_state(),
+            **await self._state.gather(self._saver.staging),
             "best": self._best,
             "stopped_by": position.stopped_by,
+            "spent": asdict(position.spent),
         }
         return Header(
             schema=SCHEMA,
@@ -274,23 +273,6 @@ class Saving:
             return False
         self._best = (position.step, float(named[name]))
         return True
-
-    def _stateful(self) -> list[Any]:
-        return [
-            callback
-            for callback in self._subjects.callbacks
-            if hasattr(callback, "get_state") and hasattr(callback, "set_state")
-        ]
-
-    def _put_back_callbacks(self, states: Sequence[Mapping[str, Any]]) -> None:
-        callbacks = self._stateful()
-        if len(callbacks) != len(states):
-            raise ValueError(
-                f"it holds the states of {len(states)} callbacks, and "
-                f"{len(callbacks)} of those given have one"
-            )
-        for callback, state in zip(callbacks, states, strict=True):
-            callback.set_state(state)
 
 
 def as_checkpoints(

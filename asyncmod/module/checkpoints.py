@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
+from asyncmod.history import History
 from asyncmod.io.iterator import BatchIterator
 
 if TYPE_CHECKING:
@@ -17,6 +18,27 @@ if TYPE_CHECKING:
     from asyncmod.module.metrics import Metric
 
 Values = Sequence[tuple[str, float]]
+
+
+@dataclass
+class Spent:
+    """What an epoch has used so far, as the training task saw it.
+
+    Attributes:
+        samples: Rows that were trained on.
+        seconds: All in all.
+        data: Seconds of waiting for the iterator.
+        compute: Seconds of forward and backward, on the slowest device.
+        reduce: Seconds of summing gradients and updating, on the slowest device.
+        metric: Seconds of the metric and batch callbacks.
+    """
+
+    samples: int = 0
+    seconds: float = 0.0
+    data: float = 0.0
+    compute: float = 0.0
+    reduce: float = 0.0
+    metric: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -28,12 +50,14 @@ class Position:
         batch: Batches of it that have been applied.
         step: Batches of all epochs that have been applied.
         stopped_by: Why training was stopped here for good; None if it was not.
+        spent: What the epoch has used before.
     """
 
     epoch: int = 0
     batch: int = 0
     step: int = 0
     stopped_by: str | None = None
+    spent: Spent = field(default_factory=Spent, compare=False)
 
 
 @dataclass(frozen=True)
@@ -44,13 +68,18 @@ class Subjects:
         module: The module, bound, with its optimizer.
         batches: The training data.
         metric: The training metric.
-        callbacks: All callbacks; those that have `get_state` and `set_state` count.
+        evaluation: The evaluation data, or None.
+        callbacks: All callbacks; what has `get_state` and `set_state` counts of these
+            and of `evaluation`.
+        history: What is recorded.
     """
 
     module: BaseModule
     batches: BatchIterator
     metric: Metric
+    evaluation: Any
     callbacks: Sequence[Any]
+    history: History
 
 
 class Checkpoints(Protocol):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position
+from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position, Spent
 from asyncmod.module.flight import (
     Flight,
     Flights,
@@ -42,23 +42,6 @@ if TYPE_CHECKING:
 
 NEVER = nullcontext[Callable[[], bool]](lambda: False)
 Validate = Callable[[int], Awaitable[object]]
-
-
-@dataclass
-class Timing:
-    """Where the seconds of an epoch went, as the training task saw it.
-
-    Attributes:
-        data: Waiting for the iterator.
-        compute: Forward and backward, on the slowest device.
-        reduce: Summing gradients and updating, on the slowest device.
-        metric: Metric and batch callbacks.
-    """
-
-    data: float = 0.0
-    compute: float = 0.0
-    reduce: float = 0.0
-    metric: float = 0.0
 
 
 @dataclass
@@ -109,17 +92,15 @@ class Training:
             return self.history
         position = begin
         for epoch in range(begin.epoch, num_epoch):
-            began = perf_counter()
             result = await Epoch(self, position).run()
-            seconds = perf_counter() - began
             for name, value in result.train:
                 logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
-            logger.info("Epoch[%d] Time cost=%.3f", epoch, seconds)
+            logger.info("Epoch[%d] Time cost=%.3f", epoch, result.spent.seconds)
             await self._end_epoch(epoch)
             validation = await self._validate(epoch)
             for name, value in validation:
                 logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
-            self._record(epoch, result, validation, seconds)
+            self._record(epoch, result, validation)
             await self.batches.reset()
             step = position.step + result.batches - position.batch
             position = Position(epoch + 1, 0, step, self.history.stopped_by)
@@ -157,15 +138,15 @@ class Training:
         epoch: int,
         result: EpochResult,
         validation: Sequence[tuple[str, float]],
-        seconds: float,
     ) -> None:
-        timing = asdict(result.timing)
+        timing = asdict(result.spent)
+        samples, seconds = timing.pop("samples"), timing.pop("seconds")
         self.history.add_epoch(
             epoch=epoch,
             **{f"train-{name}": value for name, value in result.train},
             **{f"validation-{name}": value for name, value in validation},
             batches=result.batches,
-            samples=result.samples,
+            samples=samples,
             seconds=seconds,
             timing=timing,
         )
@@ -181,8 +162,7 @@ class EpochResult:
 
     train: list[tuple[str, float]]
     batches: int
-    samples: int
-    timing: Timing
+    spent: Spent
 
 
 class Epoch:
@@ -195,8 +175,8 @@ class Epoch:
         self._begin = begin
         self._flights = Flights()
         self._sum = Accumulation(training.accumulate)
-        self._timing = Timing()
-        self._samples = 0
+        self._spent = replace(begin.spent)
+        self._began = perf_counter() - begin.spent.seconds
         self._values: list[tuple[str, float]] | None = None
 
     async def run(self) -> EpochResult:
@@ -241,7 +221,7 @@ class Epoch:
             )
         if self._values is None:  # stopped early
             self._values = self._training.metric.get_global_name_value()
-        return EpochResult(self._values, nbatch, self._samples, self._timing)
+        return EpochResult(self._values, nbatch, self._spent_so_far())
 
     async def _monitor(self, batch: DataBatch) -> bool:
         """Begin a batch for the monitor, and say whether it will look at it.
@@ -292,7 +272,7 @@ class Epoch:
             await self._finish_all()
             raise
         finally:
-            self._timing.data += perf_counter() - began
+            self._spent.data += perf_counter() - began
         return batch
 
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
@@ -331,7 +311,12 @@ class Epoch:
     async def _save(self, nbatch: int) -> None:
         await self._finish_all()
         step = self._begin.step + nbatch - self._begin.batch
-        await self._training.checkpoints.save(Position(self._epoch, nbatch, step))
+        spent = self._spent_so_far()
+        position = Position(self._epoch, nbatch, step, spent=spent)
+        await self._training.checkpoints.save(position)
+
+    def _spent_so_far(self) -> Spent:
+        return replace(self._spent, seconds=perf_counter() - self._began)
 
     def _interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
         """What waits for data may be interrupted, unless an update is half done."""
@@ -360,7 +345,7 @@ class Epoch:
         )
         rows = await at_batch(counting, flight.nbatch, self._epoch)
         flight.counted = True
-        self._samples += rows - flight.pad
+        self._spent.samples += rows - flight.pad
         metric = self._training.metric
         self._training.history.add_batch(
             epoch=self._epoch,
@@ -373,9 +358,9 @@ class Epoch:
             },
         )
         self._training.display.batch(rows - flight.pad, metric)
-        self._timing.compute += flight.step.compute_seconds
-        self._timing.reduce += flight.step.reduce_seconds
-        self._timing.metric += perf_counter() - began
+        self._spent.compute += flight.step.compute_seconds
+        self._spent.reduce += flight.step.reduce_seconds
+        self._spent.metric += perf_counter() - began
 
     async def _notify(self, flight: Flight, next_batch: DataBatch | None) -> None:
         """Call the batch callbacks of a counted step."""
@@ -400,4 +385,4 @@ class Epoch:
             await callback_calls.call(training.batch_end, parameter)
         except StopTraining as stop:
             training.stopped = stop
-        self._timing.metric += perf_counter() - began
+        self._spent.metric += perf_counter() - began

@@ -2,10 +2,11 @@
 
 Put back into a module of the same symbol on as many devices, training goes on bit for
 bit. Names of the arrays are `parameter/NAME`, `auxiliary/DEVICE/NAME` with the device's
-position, `optimizer/STATE/NAME` and `symbol`, each after a prefix.
+position, `optimizer/STATE/NAME`, `symbol` and `carried/...` for what each device
+carries from step to step besides, each after a prefix.
 
-Next: `runtime.executor.snapshot` for the copy, `asyncmod.checkpoint.staging` for its
-place.
+Next: `asyncmod.module.carried`, `runtime.executor.snapshot` for the copy, and
+`asyncmod.checkpoint.staging` for its place.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from asyncmod.checkpoint.staging import Staging
 from asyncmod.checkpoint.tree import put_together, take_apart
 from asyncmod.errors import CheckpointError, UnsupportedError
+from asyncmod.module import carried
 from asyncmod.module.optimization import Optimization, States
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.memory import mean
@@ -51,10 +53,10 @@ async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
 
     updater, own = optimization.updater, {}
     if updater.rule is None:
-        await group.copy_state(None, place)
+        shares = await group.copy_state(None, place)
         own = await group.read_function_states(updater)
     else:
-        await group.copy_state(updater, place)
+        shares = await group.copy_state(updater, place)
     return {
         "seed": module._seed,
         "forwards": group.training_forwards,
@@ -65,6 +67,9 @@ async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
             "states": list(updater.states),
             "own": _own(optimization, own, staging, f"{prefix}own"),
         },
+        "carried": take_apart(
+            carried.as_tree(shares), staging.keep, f"{prefix}carried"
+        ),
     }
 
 
@@ -73,8 +78,9 @@ async def put_back(
 ) -> None:
     """Set what `gather` has gathered; the module is bound and has its optimizer.
 
-    On another number of devices every device gets the mean of the auxiliary states, and
-    a warning says that training does not go on bit for bit.
+    On another number of devices every device gets the mean of the auxiliary states,
+    and what devices carry is spread over them; a warning says that training does not go
+    on bit for bit.
 
     Raises:
         CheckpointError: the state is of another module or optimizer.
@@ -87,6 +93,9 @@ async def put_back(
         parameters = _named(arrays, f"{prefix}parameter/", group.parameter_names)
         await group.write_parameters(parameters, {})
         await _put_back_auxiliaries(module, group, arrays, state["devices"], prefix)
+        if "carried" in state:  # else an older version of the library has saved it
+            shares = carried.from_tree(put_together(state["carried"], arrays))
+            await group.write_carried(carried.spread(shares, group.spec))
         states = States(
             _optimizer_states(optimization, arrays, prefix),
             put_together(state["optimizer"]["own"], arrays),
@@ -154,7 +163,7 @@ def _own(
 ) -> Any:
     """What an optimizer without a fused rule keeps, its arrays in the staging."""
     try:
-        return take_apart(states, staging, name)
+        return take_apart(states, staging.keep, name)
     except TypeError as error:
         raise UnsupportedError(
             f"the states of {type(optimization.optimizer).__name__} cannot be saved: "

@@ -5,7 +5,7 @@ Everything is read, merged and written on the device threads; results are the ca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,12 +21,13 @@ from runtime.executor.dispatch import COPY_LIMIT
 from runtime.executor.host_reduction import summed
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
-from runtime.executor.row_sparse import Gradient
-from runtime.executor.snapshot import StateArray, copy_from, sources
+from runtime.executor.row_sparse import Gradient, write_gradient
+from runtime.executor.snapshot import Carried, StateArray, copy_from, sources
 from runtime.executor.split import is_empty
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import nothing
 from runtime.graph.ir import Shape
+from runtime.row_sparse import RowSparseNDArray
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]
@@ -146,16 +147,72 @@ class Exchange:
         return list(shares.values())
 
     async def copy_state(
-        self, update: Update | None, place: Callable[[StateArray], Array]
-    ) -> None:
-        """Copy the state of training into arrays that `place` gives."""
+        self,
+        update: Update | None,
+        place: Callable[[StateArray], Array],
+        added: Collection[str],
+    ) -> list[Carried]:
+        """Copy the state of training into arrays that `place` gives.
+
+        Args:
+            update: Whose states to copy.
+            place: Gives the arrays.
+            added: The parameters whose gradients are carried on.
+
+        Returns:
+            What each share of the batch carries on.
+        """
         there = sources(self._memory, update)
         targets = {array: place(array) for array in there}
-        jobs = [
-            partial(copy_from, replica.index, there, targets)
-            for replica in self._replicas
+        placement = self._memory.placement
+
+        def run(replica: AnyReplica) -> Carried:
+            index = replica.index
+            copy_from(index, there, targets)
+            kept = [n for n in self._gradient_names if n in added]
+            return Carried(
+                replica.states.held(),
+                {n: replica.gradient(n) for n in kept if placement.holds(index, n)},
+            )
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        parts = await self._calls.run("copy state", jobs, cheap=self._cheap)
+        shares: dict[int, Carried] = {}
+        for member, part in zip(placement.members, parts, strict=True):
+            share = shares.setdefault(member.share, Carried())
+            share.states.update(part.states)
+            share.gradients.update(part.gradients)
+        return list(shares.values())
+
+    async def write_carried(self, shares: Sequence[Carried]) -> None:
+        """Let each share of the batch carry this on."""
+        placement, rows = self._memory.placement, self._memory.gradient_rows.tensors
+        tensors = self._memory.parameters.tensors
+        shapes = {n: tensors[n].shape for n in self._gradient_names if n not in rows}
+        dense = [
+            check_arrays(
+                "gradient",
+                {n: g for n, g in s.gradients.items() if isinstance(g, np.ndarray)},
+                shapes,
+            )
+            for s in shares
         ]
-        await self._calls.run("copy state", jobs, cheap=self._cheap)
+
+        def run(replica: AnyReplica) -> None:
+            index = replica.index
+            share = placement.members[index].share
+            replica.states.hold(shares[share].states)
+            for name, gradient in shares[share].gradients.items():
+                if not placement.holds(index, name):
+                    continue
+                if isinstance(gradient, RowSparseNDArray):
+                    write_gradient(replica.storage, name, gradient)
+                else:
+                    replica.storage.write("gradient", name, dense[share][name])
+                self._memory.gradients_zero[index] = False
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        await self._calls.run("write states", jobs, cheap=self._cheap)
 
     async def write_share_auxiliaries(self, values: Sequence[Arrays]) -> None:
         """Set the auxiliary states of each share of the batch."""

@@ -31,7 +31,7 @@ from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.placement import members
 from runtime.executor.row_sparse import Gradient
-from runtime.executor.snapshot import StateArray
+from runtime.executor.snapshot import Carried, StateArray
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
@@ -432,16 +432,31 @@ class ExecutorGroup:
 
     async def copy_state(
         self, updater: Updater | None, place: Callable[[StateArray], Array]
-    ) -> None:
+    ) -> list[Carried]:
         """Copy parameters, auxiliary states and optimizer states between two steps.
 
         Args:
             updater: Whose states to copy; None copies none. Rules only.
             place: Gives the array that one is copied into, of its shape and dtype;
                 called on the Trio thread.
+
+        Returns:
+            What each share of the batch carries on besides.
         """
         update = None if updater is None else await self._steps.prepared(updater)
-        await self._exchange.copy_state(update, place)
+        wishes = self.spec.gradients.items() if self.spec.for_training else ()
+        added = {name for name, wish in wishes if wish == "add"}
+        return await self._exchange.copy_state(update, place, added)
+
+    async def write_carried(self, shares: Sequence[Carried]) -> None:
+        """Let each share of the batch carry on what `copy_state` has returned.
+
+        Raises:
+            ValueError: not one entry for each of `spec.devices`.
+            ShapeError, KeyError: a gradient that is not of this graph.
+        """
+        self._check_shares(len(shares))
+        await self._exchange.write_carried(shares)
 
     async def write_share_auxiliaries(
         self, values: Sequence[Mapping[str, Array]]
@@ -452,11 +467,7 @@ class ExecutorGroup:
             ValueError: not one entry for each of `spec.devices`.
             ShapeError, KeyError: as `write_parameters`.
         """
-        if len(values) != len(self.spec.devices):
-            raise ValueError(
-                f"there are values for {len(values)} devices, and "
-                f"{len(self.spec.devices)} devices"
-            )
+        self._check_shares(len(values))
         shapes = self.auxiliary_shapes
         await self._exchange.write_share_auxiliaries(
             [check_arrays("auxiliary state", part, shapes) for part in values]
@@ -501,6 +512,13 @@ class ExecutorGroup:
     def _cheap_inference(self) -> bool:
         program = self._replicas[0].inference  # none before the first use
         return program is not None and program.inline
+
+    def _check_shares(self, count: int) -> None:
+        devices = len(self.spec.devices)
+        if count != devices:
+            raise ValueError(
+                f"there are values for {count} devices, and {devices} devices"
+            )
 
     def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
         shapes = self._input_shapes

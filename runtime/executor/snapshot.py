@@ -3,12 +3,13 @@
 Parameters and the optimizer's states are taken from the first member that keeps them,
 auxiliary states from each share of the batch, since every share has its own. One
 command on all devices: what it copies stood there at one moment, between two steps.
+What a share carries from step to step besides comes as it is, in a `Carried`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from runtime.devices.contract import Program
 from runtime.executor.collective import Update
 from runtime.executor.memory import Memory
+from runtime.executor.row_sparse import Gradient
 from runtime.graph.ir import Shape
 
 Array = NDArray[Any]
@@ -38,6 +40,19 @@ class StateArray:
     share: int
     shape: Shape
     dtype: str
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What one share of the batch carries from step to step, most often nothing.
+
+    Attributes:
+        states: The state inputs that were set, or the numbers that fill them.
+        gradients: Of the parameters whose request is "add".
+    """
+
+    states: dict[str, Array | float] = field(default_factory=dict)
+    gradients: dict[str, Gradient] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,18 @@ class StateInputs:
         """Set every element of every state."""
         self._held |= dict.fromkeys(self.shapes, value)
 
+    def held(self) -> dict[str, Array | float]:
+        """What was set, as it was set; arrays are copies."""
+        return {
+            name: value.copy() if isinstance(value, np.ndarray) else value
+            for name, value in self._held.items()
+        }
+
+    def hold(self, held: Mapping[str, Array | float]) -> None:
+        """Go on with what `held` has given; what is no state here is left out."""
+        self._held.clear()
+        self._held |= {n: value for n, value in held.items() if n in self.shapes}
+
     def read(self, name: str) -> Array:
         """A copy of a state; zeros if it was never set.
 

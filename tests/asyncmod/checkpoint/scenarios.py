@@ -86,6 +86,64 @@ def chain() -> mx.SequentialModule:
     return sequence
 
 
+def recurrent() -> Any:
+    """A net whose output `next` is its state for the batch after."""
+    net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=8, name="fc1")
+    net = mx.sym.elemwise_add(net, mx.sym.var("state"), name="sum")
+    following = mx.sym.Activation(net, act_type="tanh", name="following")
+    net = mx.sym.FullyConnected(following, num_hidden=CLASSES, name="fc2")
+    head = mx.sym.SoftmaxOutput(net, name="softmax")
+    return mx.sym.Group([head, mx.sym.BlockGrad(following, name="next")])
+
+
+def recurrent_chain() -> mx.SequentialModule:
+    first = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=6, name="first")
+    sequence = mx.SequentialModule()
+    sequence.add(mx.Module(first, label_names=None, context=devices(1)))
+    sequence.add(
+        mx.Module(recurrent(), context=devices(2), state_names=["state"]),
+        take_labels=True,
+        auto_wiring=True,
+    )
+    return sequence
+
+
+def recurrent_bucket(columns: int) -> Any:
+    return recurrent(), ["data"], ["softmax_label"]
+
+
+def of_head() -> Any:
+    return mx.metric.create(
+        "ce", output_names=["softmax_output"], label_names=["softmax_label"]
+    )
+
+
+async def carry(param: Any) -> None:
+    """Give the module its state for the next batch."""
+    module = param.locals["self"]
+    outputs = await module.get_outputs(merge_multi_context=False)
+    await module.set_states(states=[outputs[1]])
+
+
+async def zero_every_third(param: Any) -> None:
+    if param.nbatch % 3 == 2:
+        await param.locals["self"].zero_grad()
+
+
+def words() -> Any:
+    generator = np.random.default_rng(7)
+    rows = generator.integers(0, 9, (ROWS, 2)).astype(np.float32)
+    return mx.io.NDArrayIter(rows, data()[1], batch_size=4, shuffle=True)
+
+
+def embedded() -> Any:
+    net = mx.sym.Embedding(
+        mx.sym.var("data"), input_dim=9, output_dim=4, sparse_grad=True, name="embed"
+    )
+    net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc")
+    return mx.sym.SoftmaxOutput(net, name="softmax")
+
+
 class WithoutState:
     """A source that cannot say where it is."""
 
@@ -108,11 +166,15 @@ class Scenario:
         module: Makes the module.
         batches: Makes the training data.
         options: Further arguments of `fit`.
+        bind: Further arguments of `bind`, if it is to be bound before.
+        batch_end: Called before the callback of the test.
     """
 
     module: Callable[[], Any]
     batches: Callable[[], Any]
     options: dict[str, Any] = field(default_factory=dict)
+    bind: dict[str, Any] | None = None
+    batch_end: Callable[[Any], Any] | None = None
 
 
 def adam() -> dict[str, Any]:
@@ -167,6 +229,40 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         iterator,
         momentum(),
     ),
+    "state inputs": lambda: Scenario(
+        lambda: mx.Module(recurrent(), context=devices(2), state_names=["state"]),
+        lambda: iterator(last_batch_handle="discard"),
+        {**momentum(), "in_flight": 1, "eval_metric": of_head()},
+        batch_end=carry,
+    ),
+    "state inputs of a chain": lambda: Scenario(
+        recurrent_chain,
+        lambda: iterator(last_batch_handle="discard"),
+        {**momentum(), "in_flight": 1, "eval_metric": of_head()},
+        batch_end=carry,
+    ),
+    "state inputs of buckets": lambda: Scenario(
+        lambda: mx.BucketingModule(
+            recurrent_bucket, COLUMNS, context=devices(2), state_names=["state"]
+        ),
+        lambda: iterator(last_batch_handle="discard"),
+        {**momentum(), "in_flight": 1, "eval_metric": of_head()},
+        batch_end=carry,
+    ),
+    "gradients that add up": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)),
+        iterator,
+        {**momentum(), "in_flight": 1},
+        bind={"grad_req": "add"},
+        batch_end=zero_every_third,
+    ),
+    "row-sparse gradients that add up": lambda: Scenario(
+        lambda: mx.Module(embedded(), context=[mx.cpu(0), mx.cpu(1)]),
+        words,
+        {**momentum(), "in_flight": 1},
+        bind={"grad_req": "add"},
+        batch_end=zero_every_third,
+    ),
     "groups of devices": lambda: Scenario(
         lambda: mx.Module(
             grouped(),
@@ -198,14 +294,20 @@ async def train(
     """
     mx.seed(seed)
     scenario = SCENARIOS[name]()
+    callbacks = [c for c in (scenario.batch_end, batch_end) if c is not None]
+    given = {
+        "eval_metric": ["acc", "ce"],
+        "batch_end_callback": callbacks,
+        "progress": False,
+        "num_epoch": EPOCHS,
+    }
+    batches = scenario.batches()
     async with mx.open_runtime(), scenario.module() as module:
-        history = await module.fit(
-            scenario.batches(),
-            eval_metric=["acc", "ce"],
-            batch_end_callback=batch_end,
-            progress=False,
-            **{"num_epoch": EPOCHS, **scenario.options, **options},
-        )
+        if scenario.bind is not None:
+            await module.bind(
+                batches.provide_data, batches.provide_label, **scenario.bind
+            )
+        history = await module.fit(batches, **{**given, **scenario.options, **options})
         arguments, auxiliaries = await module.get_params()
     values = {
         name: np.array(value)
