@@ -31,6 +31,7 @@ from runtime.devices.process.device import ProcessDevice
 from runtime.devices.process.program import ProcessProgram
 from runtime.errors import WorkerDied
 from tests.conformance.nets import Net, mlp, results
+from tests.processes import alive
 from tests.runtime.devices.process import liar
 from tests.runtime.devices.process.sabotage import Point, sabotaged
 
@@ -78,13 +79,6 @@ def run(program: ProcessProgram) -> None:
 def pid_of(device: ProcessDevice) -> int:
     assert device.worker.process is not None
     return device.worker.process.pid
-
-
-def alive(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 @pytest.fixture
