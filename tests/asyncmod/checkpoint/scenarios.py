@@ -30,10 +30,12 @@ def perceptron(dropout: float = 0.4) -> Any:
     return mx.sym.SoftmaxOutput(net, name="softmax")
 
 
-def normalized() -> Any:
+def normalized(dropout: float = 0.0) -> Any:
     net = mx.sym.FullyConnected(mx.sym.var("data"), num_hidden=8, name="fc1")
     net = mx.sym.BatchNorm(net, fix_gamma=False, name="norm")
     net = mx.sym.Activation(net, act_type="relu")
+    if dropout:
+        net = mx.sym.Dropout(net, p=dropout)
     net = mx.sym.FullyConnected(net, num_hidden=CLASSES, name="fc2")
     return mx.sym.SoftmaxOutput(net, name="softmax")
 
@@ -52,6 +54,10 @@ def iterator(**options: Any) -> Any:
 
 def devices(count: int) -> list[mx.Context]:
     return [mx.reference(i) for i in range(count)]
+
+
+def workers(count: int) -> list[mx.Context]:
+    return [mx.cpu(i, worker="process") for i in range(count)]
 
 
 def sentences() -> Any:
@@ -223,11 +229,20 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         {**adam(), "accumulate": 3},
     ),
     "worker processes": lambda: Scenario(
-        lambda: mx.Module(
-            normalized(), context=[mx.cpu(i, worker="process") for i in range(2)]
-        ),
+        lambda: mx.Module(normalized(), context=workers(2)), iterator, momentum()
+    ),
+    "several batches per update in a worker process": lambda: Scenario(
+        lambda: mx.Module(normalized(0.4), context=workers(1)),
+        lambda: mx.io.PrefetchingIter(iterator()),
+        {**momentum(), "accumulate": 2},
+    ),
+    "several batches per update in worker processes": lambda: Scenario(
+        lambda: mx.Module(normalized(0.4), context=workers(2)),
         iterator,
-        momentum(),
+        {**momentum(), "accumulate": 2},
+    ),
+    "buckets in worker processes": lambda: Scenario(
+        lambda: mx.BucketingModule(bucket, 6, context=workers(2)), sentences, adam()
     ),
     "state inputs": lambda: Scenario(
         lambda: mx.Module(recurrent(), context=devices(2), state_names=["state"]),

@@ -1,0 +1,102 @@
+"""How long a death goes unnoticed: `python -m tests.faults.death_latency --kills 200`.
+
+Kills a worker process within a step, again and again, and prints the distribution of
+the time from the signal until `WorkerDied` is raised where the step is waited for; then
+that of the time until a program's workers have gone when the program is killed. Run it
+from the project's folder; not a test that pytest collects.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+
+from runtime.devices.contract import Program
+from runtime.devices.factory import create_device
+from runtime.devices.process.device import ProcessDevice
+from runtime.errors import WorkerDied
+from tests.conformance.nets import mlp
+from tests.processes import alive, children, wait_until
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=200, help="of a worker")
+    parser.add_argument("--programs", type=int, default=20, help="killed as a whole")
+    options = parser.parse_args()
+    device = create_device("cpu", worker="process")
+    assert isinstance(device, ProcessDevice)
+    with closing(device.under("fail")) as failing:
+        net = mlp()
+        program = net.compile(failing, True)
+        net.load(program)
+        deaths = [unnoticed(failing, program) for _ in range(options.kills)]
+    print(json.dumps({"a death is raised after, ms": distribution(deaths)}))
+    orphans = [outlived() for _ in range(options.programs)]
+    print(json.dumps({"workers outlive a program by, ms": distribution(orphans)}))
+
+
+def unnoticed(device: ProcessDevice, program: Program) -> float:
+    """Kill the worker while it runs steps; seconds until that is raised."""
+    program_runs(program)  # a worker that lives
+    assert device.worker.process is not None
+    pid = device.worker.process.pid
+    killed = []
+
+    def kill() -> None:
+        killed.append(time.monotonic())
+        os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(0.02, kill)
+    timer.start()
+    try:
+        while True:
+            program_runs(program)
+    except WorkerDied:
+        seen = time.monotonic()
+    timer.join()
+    return seen - killed[0]
+
+
+def program_runs(program: Program) -> None:
+    program.launch("step")
+    program.wait()
+
+
+def outlived() -> float:
+    """Kill a program that trains; seconds until its workers have gone."""
+    with tempfile.TemporaryDirectory() as name:
+        command = [sys.executable, "-m", "tests.faults.training", name]
+        program = subprocess.Popen([*command, "--epochs", "10000"])
+        log = Path(name) / "batches"
+        wait_until(lambda: log.exists() and log.stat().st_size > 100, 60)
+        workers = children(program.pid)
+        program.kill()
+        seconds = wait_until(lambda: not any(map(alive, workers)), 10)
+        program.wait()
+    assert seconds is not None
+    return seconds
+
+
+def distribution(seconds: list[float]) -> dict[str, float]:
+    points = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
+    found = {
+        name: round(1000 * float(np.percentile(seconds, point)), 2)
+        for name, point in points.items()
+    }
+    return {"count": len(seconds), **found}
+
+
+if __name__ == "__main__":
+    main()
