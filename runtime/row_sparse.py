@@ -39,10 +39,12 @@ class RowSparseNDArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """The dtype of the values."""
         return self.values.dtype
 
     @property
     def ndim(self) -> int:
+        """The number of axes of the whole array."""
         return len(self.shape)
 
     @property

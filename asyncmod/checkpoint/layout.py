@@ -59,10 +59,12 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
+        """Its size in bytes."""
         return math.prod(self.shape) * DTYPES[self.dtype].itemsize
 
     @property
     def end(self) -> int:
+        """The byte behind its last one."""
         return self.offset + self.nbytes
 
     def blocks(self) -> Iterator[tuple[int, int]]:

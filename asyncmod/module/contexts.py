@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 from asyncmod.context import Context, cpu
 from asyncmod.errors import ArgumentError, ArgumentTypeError
@@ -70,9 +70,10 @@ def as_on_worker_death(choice: Any) -> OnDeath:
     Raises:
         ArgumentError: something that nobody can do.
     """
-    choices: dict[str, OnDeath] = {"restart": "restart", "fail": "fail"}
-    if choice not in choices:
-        raise ArgumentError(
-            f"`on_worker_death` (={choice!r}) must be one of {', '.join(choices)}"
-        )
-    return choices[choice]
+    choices: tuple[OnDeath, ...] = get_args(OnDeath)
+    for known in choices:
+        if choice == known:
+            return known
+    raise ArgumentError(
+        f"`on_worker_death` (={choice!r}) must be one of {', '.join(choices)}"
+    )

@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 
 class State(Enum):
+    """How far a command is."""
+
     QUEUED = auto()
     BEGUN = auto()
     WITHDRAWN = auto()
@@ -134,6 +136,7 @@ class Command(Generic[T]):
 
     @property
     def withdrawn(self) -> bool:
+        """Whether it was taken back before any thread began it."""
         return self._state is State.WITHDRAWN
 
     def withdraw(self) -> bool:

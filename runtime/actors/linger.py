@@ -43,6 +43,7 @@ class Word:
 
     @property
     def value(self) -> int:
+        """The number; native code may look at it meanwhile."""
         return self._number.value
 
     @value.setter

@@ -44,8 +44,8 @@ class StepKey:
 FIRST_STEP = StepKey()
 
 # What is to be done when a worker process dies: start another one and do again what it
-# was doing, or raise `WorkerDied`, or raise it and go on without the device.
-OnDeath = Literal["restart", "fail", "drop"]
+# was doing, or raise `WorkerDied`.
+OnDeath = Literal["restart", "fail"]
 
 
 class Segment(Protocol):

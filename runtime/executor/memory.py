@@ -143,7 +143,14 @@ class Memory:
         return next(domain[0] for domain in self.domains if device in domain)
 
     def is_leader(self, device: int) -> bool:
+        """Whether a device is the first of its domain, which writes for all."""
         return self.leader(device) == device
+
+    def count_forward(self, device: int) -> int:
+        """One training forward more on a device; how many there were before."""
+        before = self.forwards[device]
+        self.forwards[device] = before + 1
+        return before
 
     def leave(self) -> list[list[Program | None]]:
         """One user less: per device the programs to free now, which may be none."""

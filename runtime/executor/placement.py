@@ -147,6 +147,7 @@ class Placement:
 
     @cached_property
     def space_of(self) -> dict[DeviceId, str]:
+        """The memory space of each device."""
         pairs = zip(self.members, self.spaces, strict=True)
         return {member.device: space for member, space in pairs}
 

@@ -22,6 +22,12 @@ from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.row_sparse import Gradient, clear_gradient, read_gradient
+from runtime.executor.slots import (
+    FORWARD_SLOT,
+    INFERENCE_SLOTS,
+    PREDICT_SLOT,
+    own_nbytes,
+)
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import Selection, is_empty, select, sliced_shape
 from runtime.executor.state_inputs import StateInputs
@@ -31,10 +37,6 @@ from runtime.graph.plan import Plan
 from runtime.graph.request import Request
 
 Array = NDArray[Any]
-
-# Slots of the inference program: `forward` leaves its outputs in one of its own, so
-# that `predict` in another task cannot disturb them.
-_FORWARD_SLOT, _PREDICT_SLOT, _INFERENCE_SLOTS = 0, 1, 2
 
 
 class Replica:
@@ -81,34 +83,27 @@ class Replica:
 
     @property
     def is_idle(self) -> bool:
+        """Whether it has no rows, and only keeps parameters."""
         return is_empty(self.rows)
 
     @property
     def storage(self) -> Program:
+        """The program that holds what outlives this binding."""
         return self._memory.storage[self.index]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the programs' own segments, without those that groups share."""
-        shared = self.storage.segments
-        programs = (
-            (self.training, self._spec.in_flight),
-            (self.inference, _INFERENCE_SLOTS),
-        )
-        return sum(
-            nbytes * (slots if name in program.plan.slotted else 1)
-            for program, slots in programs
-            if program is not None
-            for name, nbytes in program.plan.segments.items()
-            if name not in shared
-        )
+        both = (self.training, self._spec.in_flight), (self.inference, INFERENCE_SLOTS)
+        made = [(program, slots) for program, slots in both if program is not None]
+        return own_nbytes(made, self.storage)
 
     def compile(self) -> None:
         """Make the program that the group was made for."""
         if self._plan is None:
             return
         if not self._spec.for_training:
-            self.inference = self._compile(self._plan, _INFERENCE_SLOTS)
+            self.inference = self._compile(self._plan, INFERENCE_SLOTS)
             return
         self.training = self._compile(self._plan, self._spec.in_flight)
         self._fusing = fusing(self.training)
@@ -119,7 +114,7 @@ class Replica:
         """The inference program, made by the first call."""
         if self.inference is None:
             plan = compile_plan(self._request(is_train=False))
-            self.inference = self._compile(plan, _INFERENCE_SLOTS)
+            self.inference = self._compile(plan, INFERENCE_SLOTS)
         return self.inference
 
     # Running ------------------------------------------------------------------------
@@ -141,10 +136,10 @@ class Replica:
         if self.is_idle:
             return
         program = self.inference_program()
-        self._write(program, inputs, _FORWARD_SLOT)
-        program.launch("predict", _FORWARD_SLOT)
+        self._write(program, inputs, FORWARD_SLOT)
+        program.launch("predict", FORWARD_SLOT)
         program.wait()
-        self._last = program, _FORWARD_SLOT
+        self._last = program, FORWARD_SLOT
 
     def backward(self, heads: Mapping[str, Array]) -> None:
         """A backward after a training forward; `heads` are this device's parts."""
@@ -245,12 +240,12 @@ class Replica:
         if self.is_idle:
             return
         program = self.inference_program()
-        self._write(program, inputs, _PREDICT_SLOT)
+        self._write(program, inputs, PREDICT_SLOT)
         if copied is not None:
             copied(self.index)
-        program.launch("predict", _PREDICT_SLOT)
+        program.launch("predict", PREDICT_SLOT)
         merge.fill(
-            self.index, merged, lambda name: program.read("output", name, _PREDICT_SLOT)
+            self.index, merged, lambda name: program.read("output", name, PREDICT_SLOT)
         )
 
     def observe(
@@ -293,18 +288,17 @@ class Replica:
     def output(self, name: str) -> Array:
         """This device's part of an output of the last forward."""
         if self._last is None:
-            raise DeviceError(
-                "there are no outputs: no forward has succeeded since the bind or "
-                "since a forward that failed"
-            )
+            raise no_outputs()
         program, slot = self._last
         return program.read("output", name, slot)
 
     def input_gradient(self, name: str) -> Array:
+        """This device's part of the gradient of an input."""
         assert self.training is not None
         return self.training.read("input_gradient", name)
 
     def gradient(self, name: str) -> Gradient:
+        """This device's gradient of a parameter, not summed with others'."""
         if name in self._memory.gradient_rows.tensors:
             return read_gradient(self.storage, name)
         return self.storage.read("gradient", name)
@@ -327,6 +321,7 @@ class Replica:
         free(updates)
 
     def close(self) -> None:
+        """Free the programs; idempotent. The storage stays."""
         self._last = None
         self._fused = {}
         for program in (self.training, self.inference):
@@ -350,9 +345,7 @@ class Replica:
 
     def _begin_forward(self) -> StepKey:
         self._last = None
-        forwards = self._memory.forwards
-        step = forwards[self.index]
-        forwards[self.index] = step + 1
+        step = self._memory.count_forward(self.index)
         self._key = StepKey(self.seed, step, self.rows.start)
         return self._key
 
@@ -397,3 +390,11 @@ def selection(shape: Shape, axis: int, rows: slice) -> Selection:
     if sliced_shape(shape, axis, rows) == shape:
         return None
     return select(axis, rows)
+
+
+def no_outputs() -> DeviceError:
+    """What is raised where outputs are asked for too early."""
+    return DeviceError(
+        "there are no outputs: no forward has succeeded since the bind or since a "
+        "forward that failed"
+    )

@@ -1,7 +1,7 @@
 """One stage at work: take what arrives, run, send what leaves.
 
 Each channel carries one thing per pass, whatever fails: what could not be computed is
-sent as LOST. So nobody waits for ever, and channels are empty between passes.
+sent as LOST. So nobody waits forever, and channels are empty between passes.
 
 Next: `runtime.executor.staged`, which runs the stages of one member in turn.
 """
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runtime.devices.contract import Device, Program, StepKey
 from runtime.executor.memory import Memory
 from runtime.executor.placement import Staging
+from runtime.executor.slots import INFERENCE_SLOTS
 from runtime.executor.specification import GroupSpec
 from runtime.executor.wiring import Channel, Link, StageLinks
 from runtime.graph.compile import compile_plan
@@ -27,8 +28,6 @@ Array = NDArray[Any]
 
 LOST: Final = object()
 """Sent in place of a tensor that could not be computed."""
-
-INFERENCE_SLOTS = 2
 
 
 class StageWork:
@@ -138,6 +137,7 @@ class StageWork:
         )
 
     def close(self) -> None:
+        """Free the programs; idempotent."""
         for program, _ in self.programs:
             program.close()
 

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
-from runtime.errors import DeviceError, GradientError
+from runtime.errors import GradientError
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.placement import Staging
-from runtime.executor.replica import Replica, selection
+from runtime.executor.replica import Replica, no_outputs, selection
+from runtime.executor.slots import FORWARD_SLOT, PREDICT_SLOT, own_nbytes
 from runtime.executor.specification import GroupSpec, InputSpec, plan_request
 from runtime.executor.split import sliced_shape
 from runtime.executor.stage_work import LOST, StageWork
@@ -30,8 +31,6 @@ from runtime.graph.face import output_names
 from runtime.graph.plan import Section
 
 Array = NDArray[Any]
-
-_FORWARD_SLOT, _PREDICT_SLOT = 0, 1
 
 
 class StagedReplica:
@@ -89,19 +88,14 @@ class StagedReplica:
 
     @property
     def storage(self) -> Program:
+        """The program that holds what outlives this binding."""
         return self._memory.storage[self.index]
 
     @property
     def nbytes(self) -> int:
         """Bytes of the programs' own segments, without those that groups share."""
-        shared = self.storage.segments
-        return sum(
-            nbytes * (slots if name in program.plan.slotted else 1)
-            for work in self._work
-            for program, slots in work.programs
-            for name, nbytes in program.plan.segments.items()
-            if name not in shared
-        )
+        made = [entry for work in self._work for entry in work.programs]
+        return own_nbytes(made, self.storage)
 
     def compile(self) -> None:
         """Make the programs that the group was made for."""
@@ -120,7 +114,7 @@ class StagedReplica:
         self._begin(inputs, training=False)
         for work in self._work:
             work.ready = False
-        self._end(self._forward("predict", inputs, _FORWARD_SLOT))
+        self._end(self._forward("predict", inputs, FORWARD_SLOT))
 
     def backward(self, heads: Mapping[str, Array]) -> None:
         """A backward after a training forward; `heads` are given to the leader."""
@@ -164,7 +158,7 @@ class StagedReplica:
         """Inference in buffers of its own, and its outputs into the merged ones."""
         kept = self._outputs
         try:
-            failure = self._forward("predict", inputs, _PREDICT_SLOT, copied)
+            failure = self._forward("predict", inputs, PREDICT_SLOT, copied)
             if failure is not None:
                 raise failure
             if self._outputs is not None:
@@ -217,16 +211,15 @@ class StagedReplica:
     def output(self, name: str) -> Array:
         """This share's part of an output of the last forward; the leader's."""
         if self._outputs is None:
-            raise DeviceError(
-                "there are no outputs: no forward has succeeded since the bind or "
-                "since a forward that failed"
-            )
+            raise no_outputs()
         return self._outputs[name].copy()
 
     def input_gradient(self, name: str) -> Array:
+        """The share's part of the gradient of an input; the leader's."""
         return self._input_gradients[name].copy()
 
     def gradient(self, name: str) -> Array:
+        """The share's gradient of a parameter that is kept here."""
         return self.storage.read("gradient", name)
 
     def zero_gradients(self) -> None:
@@ -241,6 +234,7 @@ class StagedReplica:
         free(updates)
 
     def close(self) -> None:
+        """Free the programs; idempotent. The storage stays."""
         self._outputs = None
         for work in self._work:
             work.close()
@@ -254,9 +248,7 @@ class StagedReplica:
         if not self.is_idle:
             self._given |= inputs
         if training:
-            forwards = self._memory.forwards
-            step = forwards[self.index]
-            forwards[self.index] = step + 1
+            step = self._memory.count_forward(self.index)
             self._key = StepKey(self.seed, step, self.rows.start)
 
     def _end(self, failure: BaseException | None) -> None:

@@ -85,6 +85,7 @@ class UpdatePrograms:
     # Compiling ----------------------------------------------------------------------
 
     def compile_accumulator(self, device: int) -> None:
+        """Make the sum over batches of the gradients that a device keeps."""
         memory, updater = self._memory, self._updater
         if not self.kept[device]:
             return
@@ -107,6 +108,11 @@ class UpdatePrograms:
         self.accumulators[device] = program
 
     def compile(self, device: int, leads: bool) -> None:
+        """Make a device's part of the update; leaders first, whose state others share.
+
+        Raises:
+            OperatorError: the rule does not go with a parameter's shape.
+        """
         memory, updater = self._memory, self._updater
         leader = memory.leader(device)
         if leads is not (device == leader) or not self.here[device]:
@@ -181,6 +187,7 @@ class UpdatePrograms:
         return program.read("accumulator", name)
 
     def write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
+        """Give a device the numbers of its next step, unless it has them."""
         if hyper is None or hyper is self._written[index]:
             return
         program = self.updates[index]

@@ -38,9 +38,17 @@ class Step(Protocol):
     """One node, or a fused run of nodes, that knows how to emit its rows."""
 
     @property
-    def nodes(self) -> tuple[Node, ...]: ...
-    def forward(self, b: Builder) -> None: ...
-    def backward(self, b: Builder) -> None: ...
+    def nodes(self) -> tuple[Node, ...]:
+        """The nodes that it does, in the graph's order."""
+        ...
+
+    def forward(self, b: Builder) -> None:
+        """Emit the rows of the forward, and define the values that they give."""
+        ...
+
+    def backward(self, b: Builder) -> None:
+        """Emit the rows of the backward, and contribute the gradients they give."""
+        ...
 
 
 class Native(Protocol):
@@ -50,15 +58,21 @@ class Native(Protocol):
         """Cover the graph with steps, fused where a kernel does several nodes."""
         ...
 
-    def to_image(self, b: Builder, source: Dense, target: Image, node: str) -> None: ...
-    def from_image(
-        self, b: Builder, source: Image, target: Dense, node: str
-    ) -> None: ...
+    def to_image(self, b: Builder, source: Dense, target: Image, node: str) -> None:
+        """Emit the conversion of a row-major array to an image."""
+        ...
+
+    def from_image(self, b: Builder, source: Image, target: Dense, node: str) -> None:
+        """Emit the conversion of an image to a row-major array."""
+        ...
+
     def add(self, b: Builder, a: Form, c: Form, target: Form, node: str) -> bool:
         """target = a + c; False if there is no kernel for these forms."""
         ...
 
-    def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool: ...
+    def copy(self, b: Builder, source: Form, target: Form, node: str) -> bool:
+        """target = source; False if there is no kernel for these forms."""
+        ...
 
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         """Kernels that do what an update row does; None if there are none.
@@ -160,12 +174,15 @@ class Builder:
     # Shapes and memory -----------------------------------------------------------
 
     def shape(self, entry: Entry) -> Shape:
+        """The shape of a value, as at the face."""
         return self.inference.shapes[entry]
 
     def dtype(self, entry: Entry) -> str:
+        """NumPy's name of the dtype of a value."""
         return self.inference.dtypes[entry].name
 
     def is_output(self, entry: Entry) -> bool:
+        """Whether the graph ends in this value."""
         return entry in self._output_places
 
     def saved(self, node: Node, name: str, nbytes: int) -> Buffer:
@@ -176,6 +193,7 @@ class Builder:
         return self._saved[key]
 
     def new_dense(self, name: str, shape: Shape, dtype: str) -> Dense:
+        """A row-major array in a buffer of its own."""
         nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         return Dense(Buffer(name, nbytes), shape, dtype)
 
@@ -186,6 +204,7 @@ class Builder:
         halo: tuple[int, int] = (0, 0),
         unpadded: bool = False,
     ) -> Image:
+        """An image in a buffer of its own; `shape` as at the face, float32."""
         image = Image(Buffer(name, 0), shape, halo, unpadded)
         image.buffer.nbytes = 4 * shape[0] * image.image
         if halo != (0, 0):
@@ -251,6 +270,7 @@ class Builder:
         return found
 
     def has_image(self, entry: Entry) -> bool:
+        """Whether the value stands as an image already."""
         return Image in self._forms.get(entry, {})
 
     def next_auxiliary(self, entry: Entry) -> Dense:
@@ -264,6 +284,7 @@ class Builder:
         return self.new_dense(entry.name, self.shape(entry), self.dtype(entry))
 
     def output_image(self, entry: Entry) -> Image:
+        """An image for a node's output, with the halo that its users need."""
         return self.new_image(
             entry.name,
             self.shape(entry),
@@ -279,6 +300,7 @@ class Builder:
     # Rows ------------------------------------------------------------------------
 
     def emit(self, draft: Draft, section: Section | None = None) -> None:
+        """Append a row to a section, the current one unless given."""
         self.sections.setdefault(section or self.section, []).append(draft)
 
     def kernel(
@@ -305,6 +327,7 @@ class Builder:
         self.emit(DefinitionDraft("=", node, (source,), (target,)))
 
     def zero(self, target: Dense, node: str) -> None:
+        """target = 0."""
         self.emit(DefinitionDraft("0", node, (), (target,)))
 
     def sum(self, a: Form, c: Form, target: Form, node: str) -> None:

@@ -21,6 +21,7 @@ class DefinitionStep:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
+        """The one node."""
         return (self.node,)
 
     @property
@@ -32,6 +33,7 @@ class DefinitionStep:
         return [Entry(self.node, i) for i in range(len(self.node.output_names))]
 
     def forward(self, b: Builder) -> None:
+        """One row with the definition; none where the output is a view."""
         node = self.node
         if self._operator.is_view:
             source = b.dense(node.inputs[0])
@@ -70,6 +72,7 @@ class DefinitionStep:
         return b.dense(entry)
 
     def backward(self, b: Builder) -> None:
+        """One row with the gradient rule, if a gradient is wanted and there is one."""
         node, operator, book = self.node, self._operator, b.gradients
         outputs = self._entries()
         differentiable = len(node.inputs) - len(operator.auxiliary)

@@ -59,13 +59,16 @@ class Dense:
 
     @property
     def size(self) -> int:
+        """Its number of elements."""
         return math.prod(self.shape)
 
     @property
     def at(self) -> At:
+        """The address of its first element."""
         return At(self.buffer)
 
     def view(self, shape: Shape) -> Dense:
+        """The same memory in another shape of as many elements."""
         return Dense(self.buffer, shape, self.dtype)
 
 
@@ -99,10 +102,12 @@ class Image:
 
     @property
     def row(self) -> int:
+        """Elements from one row of pixels to the next."""
         return (self.shape[3] + 2 * self.halo[1]) * self.pixel
 
     @property
     def image(self) -> int:
+        """Elements from one picture to the next."""
         return (self.shape[2] + 2 * self.halo[0]) * self.row
 
     def at(self, row: int = 0, column: int = 0) -> At:
@@ -128,6 +133,7 @@ class Csr:
 
     @property
     def shape(self) -> Shape:
+        """Its shape."""
         return self.tensor.shape
 
 
@@ -161,6 +167,7 @@ class DefinitionDraft:
 
     @property
     def buffers(self) -> list[Buffer]:
+        """All buffers that it reads or writes."""
         found: list[Buffer] = []
         for form in (*self.inputs, *self.outputs, *self.grads_out, *self.grads_in):
             if isinstance(form, RowSparse):
@@ -186,6 +193,7 @@ class NativeDraft:
 
     @property
     def buffers(self) -> list[Buffer]:
+        """All buffers that it reads or writes."""
         found: list[Buffer] = []
         for operand in self.operands.values():
             if isinstance(operand, At):

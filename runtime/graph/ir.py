@@ -53,6 +53,7 @@ class Node:
 
     @property
     def is_variable(self) -> bool:
+        """Whether it is an argument or auxiliary state, not an operator."""
         return self.operator is None
 
     @property
@@ -101,6 +102,7 @@ class Graph:
 
     @property
     def output_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in order."""
         return tuple(entry.name for entry in self.outputs)
 
     def check_names(self) -> None:

@@ -62,10 +62,12 @@ class Tensor:
 
     @property
     def size(self) -> int:
+        """Its number of elements."""
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
+        """Its size in bytes."""
         return self.size * np.dtype(self.dtype).itemsize
 
 
@@ -103,6 +105,7 @@ class Span:
     end: int
 
     def overlaps(self, other: Span) -> bool:
+        """Whether both have a byte in common."""
         return (
             self.segment == other.segment
             and self.begin < other.end
@@ -140,6 +143,7 @@ class DefinitionRow:
 
     @property
     def reads(self) -> tuple[Span, ...]:
+        """The bytes that are read."""
         tensors = (*self.inputs, *self.grads_out)
         if self.backward:
             tensors = (*tensors, *self.outputs)
@@ -149,6 +153,7 @@ class DefinitionRow:
 
     @property
     def writes(self) -> tuple[Span, ...]:
+        """The bytes that are written."""
         return spans(self.grads_in if self.backward else self.outputs)
 
 
@@ -209,10 +214,12 @@ class UpdateRow:
 
     @property
     def reads(self) -> tuple[Span, ...]:
+        """The bytes that are read."""
         return spans((*self.kept, *self.gradients, self.hyper))
 
     @property
     def writes(self) -> tuple[Span, ...]:
+        """The bytes that are written."""
         return spans(self.results)
 
 
@@ -239,10 +246,12 @@ class RowSparseUpdateRow:
 
     @property
     def reads(self) -> tuple[Span, ...]:
+        """The bytes that are read."""
         return spans((self.weight, *self.gradients, *self.states, self.hyper))
 
     @property
     def writes(self) -> tuple[Span, ...]:
+        """The bytes that are written."""
         return spans(self.results)
 
 
@@ -308,7 +317,7 @@ class Plan:
             of rows).
         output_names: Names of the outputs in the graph's order.
         heads: The outputs that need a head gradient in `backward`.
-        guards: Bytes of guard zone between neighbours in every segment; 0 normally.
+        guards: Bytes of guard zone between neighbors in every segment; 0 normally.
         accumulated: Gradients that `backward` adds to: running it twice is not
             running it once.
         csr: Inputs that come as CSR matrices, by name; they have no segment.

@@ -170,20 +170,25 @@ class Operator:
     row_sparse_gradients: RowSparseRule | None = None
 
     def input_names(self, p: Any) -> tuple[str, ...]:
+        """Names of the inputs, with these attributes; auxiliary ones last."""
         return self.inputs(p) if callable(self.inputs) else self.inputs
 
     def output_names(self, p: Any) -> tuple[str, ...]:
+        """Names of all outputs, hidden ones included."""
         return self.outputs(p) if callable(self.outputs) else self.outputs
 
     def visible_outputs(self, p: Any) -> int:
+        """How many of the first outputs are not hidden."""
         if self.visible is None:
             return len(self.output_names(p))
         return self.visible(p) if callable(self.visible) else self.visible
 
     def saved_for(self, p: Any) -> Saved:
+        """Which inputs and outputs the gradient rule reads."""
         return self.saved(p) if callable(self.saved) else self.saved
 
     def ignores_head_gradient(self, p: Any) -> bool:
+        """Whether it is a loss, which needs no gradient of its output."""
         return self.is_loss(p) if callable(self.is_loss) else self.is_loss
 
 
