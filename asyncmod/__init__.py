@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from asyncmod.absent import ABSENT, refuse
 
+__version__ = "0.1.0.dev0"
+
 if TYPE_CHECKING:
     from asyncmod import (
         base,

@@ -22,6 +22,7 @@ ABSENT = {
     "FeedForward": "MXNet gave it up for mx.Module, which does all that it did",
     "test_utils": "NumPy has numpy.testing, and asyncmod.testing checks iterators",
     "image": _IMAGES,
+    "img": _IMAGES,
     "recordio": _IMAGES,
     "engine": "there is no lazy engine: what is awaited is done",
 }

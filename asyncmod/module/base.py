@@ -392,7 +392,8 @@ class BaseModule:
             return outputs[0]
         if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
             return await self._predict_batch(eval_data)
-        if not any(hasattr(eval_data, n) for n in ("__aiter__", "__iter__", "next")):
+        iterable = any(hasattr(eval_data, n) for n in ("__aiter__", "__iter__", "next"))
+        if not iterable or isinstance(eval_data, str):
             raise ArgumentError(
                 "eval_data must be of type NDArray or DataIter: an array, a DataBatch "
                 f"or an iterator of batches, not {type(eval_data).__name__}"

@@ -14,6 +14,7 @@ from asyncmod.absent import ABSENT, refuse
 from asyncmod.symbol.attribute_scope import AttrScope
 from asyncmod.symbol.files import load, load_json
 from asyncmod.symbol.functions import (
+    arange,
     full,
     hypot,
     maximum,
@@ -39,6 +40,7 @@ __all__ = [
     "Symbol",
     "Variable",
     "_internal",
+    "arange",
     "contrib",
     "full",
     "hypot",

@@ -67,6 +67,30 @@ def full(
     )
 
 
+def arange(
+    start: float,
+    stop: float | None = None,
+    step: float = 1.0,
+    repeat: int = 1,
+    infer_range: bool = False,
+    dtype: DTypeLike = "float32",
+    **kwargs: object,
+) -> Symbol:
+    """Numbers from `start` up to `stop`, each `repeat` times; see operator `_arange`.
+
+    With `infer_range` there are as many as whoever uses them needs.
+    """
+    return operator_function("_arange")(
+        start=start,
+        stop=stop,
+        step=step,
+        repeat=repeat,
+        infer_range=infer_range,
+        dtype=dtype,
+        **kwargs,
+    )
+
+
 def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 

@@ -48,6 +48,7 @@ def test_names_of_the_face() -> None:
     assert mx.name.Prefix is mx.sym.Prefix
     assert mx.cpu(1) == mx.Context("cpu", 1)
     assert str(mx.gpu(2)) == "gpu(2)"
+    assert mx.__version__[0].isdigit()
     assert mx.model.load_checkpoint is mx.load_checkpoint
     code = "import asyncmod as mx; print(callable(mx.interop.mxnet.load_params))"
     assert run(code).strip() == "True"
@@ -60,6 +61,9 @@ def test_what_is_not_here_says_what_to_do() -> None:
 
     with pytest.raises(AttributeError, match=r"no `mx.gluon`: .* mx\.Module"):
         _ = mx.gluon  # type: ignore[attr-defined]
+    for images in ("image", "img", "recordio"):
+        with pytest.raises(AttributeError, match="images and record files are not"):
+            getattr(mx, images)
     with pytest.raises(AttributeError, match="no attribute 'modul'"):
         _ = mx.modul  # type: ignore[attr-defined]
     assert "Module" in dir(mx)

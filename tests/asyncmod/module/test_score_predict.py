@@ -246,6 +246,14 @@ def _nothing() -> Any:
     return nullcontext()
 
 
+@pytest.mark.parametrize("wrong", [3, None, "data.csv"])
+async def test_what_cannot_be_predicted(wrong: Any) -> None:
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        await ready(module)
+        with pytest.raises(ValueError, match="must be of type NDArray or DataIter"):
+            await module.predict(wrong)
+
+
 async def test_update_metric_counts_what_it_is_given() -> None:
     async with mx.Module(mlp(), context=TWO) as module:
         await ready(module)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+import asyncmod as mx
 import asyncmod.symbol as sym
 from asyncmod.errors import ArgumentTypeError
 
@@ -95,3 +97,16 @@ def test_constants() -> None:
     }
     assert sym.ones(4, dtype="float64").infer_shape() == ([], [(4,)], [])
     assert sym.full((2,), 3).attr("value") == "3.0"
+
+
+async def test_ranges() -> None:
+    async def numbers(*args: float, **options: Any) -> list[float]:
+        async with mx.bind(sym.arange(*args, **options), {}) as executor:
+            (result,) = await executor.forward()
+            return cast("list[float]", result.tolist())
+
+    assert await numbers(3) == [0, 1, 2]
+    assert await numbers(1, 2, 0.5, repeat=2) == [1, 1, 1.5, 1.5]
+    assert sym.arange(2, dtype="int32", name="r").infer_type()[1] == [np.int32]
+    sum_ = X + sym.arange(5, infer_range=True, name="r")
+    assert sum_.infer_shape(x=(4,))[1] == [(4,)]
