@@ -63,10 +63,9 @@ def create(name: object = "local") -> KVStore:
 class KVStore:
     """Arrays by key; keys are all strings or all integers.
 
-    Calls are awaited under Trio and served one after the other, in their order; work
-    on more than 1 MB runs
-    in a thread. A call that is cancelled has either done nothing or all it had to do.
-    Where `priority` is accepted, it is for MXNet's sake.
+    Calls are awaited under Trio and served one after the other, in their order; work on
+    more than 1 MB runs in a thread. A call that is cancelled has either done nothing or
+    all it had to do. Where `priority` is accepted, it is for MXNet's sake.
     """
 
     def __init__(self, name: str) -> None:

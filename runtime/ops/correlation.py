@@ -1,7 +1,8 @@
 """Correlation: how patches of two images agree, at every small displacement (FlowNet).
 
 Patches around a position of the first image are compared with patches around displaced
-positions of the second; each displacement is a channel of the output.
+positions of the second; each displacement is a channel of the output. The operator is
+MXNet's (`src/operator/correlation.cc`), after Dosovitskiy et al., "FlowNet", 2015.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Images of another size: _contrib_AdaptiveAvgPooling2D, _contrib_BilinearResize2D.
 
-Both work axis by axis: an output is a weighted sum of a few inputs along the axis.
+Both work axis by axis: an output is a weighted sum of a few inputs along the axis. Bins
+and positions are those of MXNet's operators of these names.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ class Weights:
     parts: Array
 
     def read(self, data: Array, axis: int) -> Array:
+        """The outputs along an axis of the data."""
         spread = (-1,) + (1,) * (data.ndim - axis - 1)
         return np.asarray(
             sum(

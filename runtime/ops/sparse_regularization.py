@@ -1,4 +1,8 @@
-"""IdentityAttachKLSparseReg: the identity, with a gradient that keeps units sparse."""
+"""IdentityAttachKLSparseReg: the identity, with a gradient that keeps units sparse.
+
+What is added to the gradient is the slope of the Kullback-Leibler divergence between
+the target and a unit's mean activation, as in MXNet's operator of this name.
+"""
 
 from __future__ import annotations
 
