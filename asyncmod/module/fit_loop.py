@@ -1,46 +1,28 @@
-"""The training loop: dispatch a step, then metric and callbacks of the step before.
+"""The training loop over epochs: steps, callbacks, validation, a row of the history.
 
-With two steps in flight the devices compute step n+1 while metric n and its callbacks
-run; with one, everything happens in MXNet's order. Follow one batch: `_fetch` takes it
-from the iterator, `_dispatch_step` of the module splits it over the devices, `_finish`
-counts it and calls the callbacks.
-
-Next: `asyncmod.module.module` for what a step does, then `asyncmod.module.metrics` and
-`asyncmod.module.callbacks` for what comes after it.
+Next: `asyncmod.module.epoch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, replace
-from time import perf_counter
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from asyncmod.errors import ArgumentError, StopTraining
+from asyncmod.errors import StopTraining
 from asyncmod.history import History
-from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
 from asyncmod.module import callbacks as callback_calls
-from asyncmod.module.callbacks import BatchEndParam, Callback
-from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position, Spent
-from asyncmod.module.flight import (
-    Flight,
-    Flights,
-    at_batch,
-    keep_labels,
-    next_batch,
-    padding,
-)
+from asyncmod.module.callbacks import Callback
+from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position
+from asyncmod.module.epoch import Epoch, EpochResult
 from asyncmod.module.metrics import Metric
 from asyncmod.progress import Display, Silent
-from runtime.executor.accumulation import Accumulation, Part
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
     from asyncmod.monitor import Monitor
 
-NEVER = nullcontext[Callable[[], bool]](lambda: False)
 Validate = Callable[[int], Awaitable[object]]
 
 
@@ -64,6 +46,8 @@ class Training:
         checkpoints: Saves and resumes.
         known: Entries of `BatchEndParam.locals` that never change.
         display: Told of every batch.
+        history: Collects the rows; what `run` returns.
+        stopped: What a callback has raised to end the training; None until then.
     """
 
     module: BaseModule
@@ -154,235 +138,3 @@ class Training:
             self.history.timing[part] = self.history.timing.get(part, 0.0) + spent
         if self.stopped is not None:
             self.history.stopped_by = str(self.stopped) or type(self.stopped).__name__
-
-
-@dataclass
-class EpochResult:
-    """What one epoch gave."""
-
-    train: list[tuple[str, float]]
-    batches: int
-    spent: Spent
-
-
-class Epoch:
-    """One epoch of training."""
-
-    def __init__(self, training: Training, begin: Position) -> None:
-        self._training = training
-        self._module = training.module
-        self._epoch = begin.epoch
-        self._begin = begin
-        self._flights = Flights()
-        self._sum = Accumulation(training.accumulate)
-        self._spent = replace(begin.spent)
-        self._began = perf_counter() - begin.spent.seconds
-        self._values: list[tuple[str, float]] | None = None
-
-    async def run(self) -> EpochResult:
-        """Train on every batch.
-
-        An error of the iterator, or a batch that does not fit, is raised after the
-        steps before it have been counted and their callbacks called. Whatever ends the
-        epoch early, no step is left behind: those that have not begun are withdrawn,
-        the others run to their end.
-
-        Raises:
-            ArgumentError: the iterator gave no batch.
-        """
-        training = self._training
-        training.metric.reset()
-        metric_state = training.checkpoints.metric_state()
-        if metric_state is not None:
-            training.metric.set_state(metric_state)
-        training.display.begin_epoch(self._epoch, self._begin.batch)
-        nbatch = self._begin.batch
-        try:
-            batch = await self._fetch(nbatch)
-            while batch is not None:
-                monitored = await self._monitor(batch)
-                if training.stopped is not None:
-                    break
-                await self._dispatch(nbatch, batch)
-                nbatch += 1
-                await self._save_if_due(nbatch)
-                alone = monitored or training.in_flight == 1
-                batch = await (self._in_order if alone else self._overlapped)(nbatch)
-            await self._update_rest()
-            await self._finish_all()
-        finally:
-            await self._flights.settle()
-            if training.monitor is not None:
-                training.monitor.toc()  # of a step that failed
-        if nbatch == 0:
-            raise ArgumentError(
-                f"`train_data` gave no batch in epoch {self._epoch}: it is empty, or "
-                "at its end and needs `await train_data.reset()`"
-            )
-        if self._values is None:  # stopped early
-            self._values = self._training.metric.get_global_name_value()
-        return EpochResult(self._values, nbatch, self._spent_so_far())
-
-    async def _monitor(self, batch: DataBatch) -> bool:
-        """Begin a batch for the monitor, and say whether it will look at it.
-
-        Such a batch has the devices for itself, so that the monitor sees nothing else.
-        """
-        monitor = self._training.monitor
-        if monitor is None:
-            return False
-        if monitor.is_due:
-            while self._flights:
-                await self._finish(batch)
-        monitor.tic()
-        return monitor.activated
-
-    async def _overlapped(self, nbatch: int) -> DataBatch | None:
-        """The next batch; the step before the last dispatched one is finished first."""
-        if len(self._flights) >= self._training.in_flight:
-            await self._finish(self._flights[-1].batch)
-        if self._flights:
-            await self._flights[-1].step.copied()
-        return await self._fetch(nbatch)
-
-    async def _in_order(self, nbatch: int) -> DataBatch | None:
-        """The next batch; MXNet's order: metric, fetch, callbacks."""
-        if self._flights:
-            await self._count(self._flights[0])
-        batch = await self._fetch(nbatch)
-        if batch is not None and self._flights:
-            await self._notify(self._flights.popleft(), batch)
-        return batch if self._training.stopped is None else None
-
-    async def _fetch(self, nbatch: int) -> DataBatch | None:
-        """The next batch, prepared unless it is the first; None at the end."""
-        if self._training.stopped is not None:
-            return None
-        began = perf_counter()
-        try:
-            with self._interruptible() as was_interrupted:
-                batch = await next_batch(self._training.batches)
-            if was_interrupted():
-                await self._save(nbatch)
-            if nbatch > 0:
-                await self._module.prepare(batch, self._training.sparse_row_id_fn)
-        except StopAsyncIteration:
-            return None
-        except Exception:
-            await self._finish_all()
-            raise
-        finally:
-            self._spent.data += perf_counter() - began
-        return batch
-
-    async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
-        labels = await keep_labels(batch)
-        dispatching = self._module._dispatch_step(batch, self._next_part())
-        try:
-            step = await at_batch(dispatching, nbatch, self._epoch)
-        except Exception:
-            await self._finish_all()
-            raise
-        self._values = None
-        self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
-
-    def _next_part(self) -> Part | None:
-        """What the next step does for an update by several batches."""
-        if self._training.accumulate == 1:
-            return None
-        if not self._sum.waits:
-            self._sum = Accumulation(self._training.accumulate)
-        return self._sum.next()
-
-    async def _update_rest(self) -> None:
-        """Update by the batches that did not make a whole update, if there are any."""
-        if not self._sum.waits:
-            return
-        for flight in self._flights:
-            await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
-        await self._module._update(self._sum.rest())
-
-    async def _save_if_due(self, nbatch: int) -> None:
-        """Save between two updates, with nothing in flight."""
-        step = self._begin.step + nbatch - self._begin.batch
-        if self._training.checkpoints.is_due(step) and not self._sum.waits:
-            await self._save(nbatch)
-
-    async def _save(self, nbatch: int) -> None:
-        await self._finish_all()
-        step = self._begin.step + nbatch - self._begin.batch
-        spent = self._spent_so_far()
-        position = Position(self._epoch, nbatch, step, spent=spent)
-        await self._training.checkpoints.save(position)
-
-    def _spent_so_far(self) -> Spent:
-        return replace(self._spent, seconds=perf_counter() - self._began)
-
-    def _interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
-        """What waits for data may be interrupted, unless an update is half done."""
-        if self._sum.waits:
-            return NEVER
-        return self._training.checkpoints.interruptible()
-
-    async def _finish_all(self) -> None:
-        while self._flights:
-            await self._finish(None)
-
-    async def _finish(self, next_batch: DataBatch | None) -> None:
-        """Count the oldest step and call its callbacks."""
-        flight = self._flights[0]
-        if not flight.counted:
-            await self._count(flight)
-        self._flights.popleft()
-        await self._notify(flight, next_batch)
-
-    async def _count(self, flight: Flight) -> None:
-        """Wait for a step and update the metric with it."""
-        await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
-        began = perf_counter()
-        counting = self._module._count_batch(
-            self._training.metric, flight, self._training.count_pad
-        )
-        rows = await at_batch(counting, flight.nbatch, self._epoch)
-        flight.counted = True
-        self._spent.samples += rows - flight.pad
-        metric = self._training.metric
-        self._training.history.add_batch(
-            epoch=self._epoch,
-            nbatch=flight.nbatch,
-            samples=rows - flight.pad,
-            compute=flight.step.compute_seconds,
-            reduce=flight.step.reduce_seconds,
-            **{
-                f"train-{name}": value for name, value in metric.get_global_name_value()
-            },
-        )
-        self._training.display.batch(rows - flight.pad, metric)
-        self._spent.compute += flight.step.compute_seconds
-        self._spent.reduce += flight.step.reduce_seconds
-        self._spent.metric += perf_counter() - began
-
-    async def _notify(self, flight: Flight, next_batch: DataBatch | None) -> None:
-        """Call the batch callbacks of a counted step."""
-        training = self._training
-        if training.monitor is not None:
-            training.monitor.toc_print()
-        if not self._flights and next_batch is None:
-            # Before the callbacks, which may reset the metric.
-            self._values = training.metric.get_global_name_value()
-        if not training.batch_end:
-            return
-        began = perf_counter()
-        locals_ = training.known | {
-            "epoch": self._epoch,
-            "nbatch": flight.nbatch,
-            "data_batch": flight.batch,
-            "next_data_batch": next_batch,
-            "end_of_batch": next_batch is None,
-        }
-        parameter = BatchEndParam(self._epoch, flight.nbatch, training.metric, locals_)
-        try:
-            await callback_calls.call(training.batch_end, parameter)
-        except StopTraining as stop:
-            training.stopped = stop
-        self._spent.metric += perf_counter() - began

@@ -1,6 +1,6 @@
 """Batches under way: dispatched in order, finished in order, none left behind.
 
-Next: `asyncmod.module.fit_loop`, `score` and `predict`, which use it.
+Used by `asyncmod.module.epoch`, `score` and `predict`.
 """
 
 from __future__ import annotations
