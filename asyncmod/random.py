@@ -143,6 +143,76 @@ def randint(
     return _drawn(lambda size: _generator.integers(low, high, size), shape, dtype, out)
 
 
+def exponential(
+    scale: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> NDArray:
+    """Samples of the exponential distribution.
+
+    Args:
+        scale: The mean.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.exponential(scale, size), shape, dtype, out)
+
+
+def gamma(
+    alpha: float = 1.0,
+    beta: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> NDArray:
+    """Samples of the gamma distribution, whose mean is `alpha * beta`.
+
+    Args:
+        alpha: The shape of the distribution.
+        beta: Its scale.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.gamma(alpha, beta, size), shape, dtype, out)
+
+
+def poisson(
+    lam: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> NDArray:
+    """Samples of the Poisson distribution.
+
+    Args:
+        lam: The mean.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(lambda size: _generator.poisson(lam, size), shape, dtype, out)
+
+
+def randn(
+    *shape: int,
+    loc: float = 0.0,
+    scale: float = 1.0,
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+) -> NDArray:
+    """`normal`, with the shape first and as single numbers; none give one sample."""
+    return normal(loc, scale, shape or (1,), dtype)
+
+
 def _drawn(
     draw: Callable[[Size], Any],
     shape: Size,

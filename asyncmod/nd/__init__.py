@@ -60,9 +60,21 @@ __all__ = [
     "zeros_like",
 ]
 
+_RANDOM = {
+    "normal": "normal",
+    "random_exponential": "exponential",
+    "random_gamma": "gamma",
+    "random_normal": "normal",
+    "random_poisson": "poisson",
+    "random_randint": "randint",
+    "random_uniform": "uniform",
+    "shuffle": "shuffle",
+    "uniform": "uniform",
+}
+
 
 def __getattr__(name: str) -> Any:
-    """An operator's function, `mx.nd.random`, or `mx.nd.contrib`."""
+    """An operator's function, a part or function of `mx.random`, or `mx.nd.contrib`."""
     if name in FUNCTIONS:
         return FUNCTIONS[name]
     if name.startswith("__"):
@@ -73,10 +85,10 @@ def __getattr__(name: str) -> Any:
         return contrib
     if name in ABSENT:
         raise refuse(f"mx.nd.{name}", name)
-    if name == "random":
+    if name == "random" or name in _RANDOM:
         from asyncmod import random
 
-        return random
+        return getattr(random, _RANDOM[name]) if name in _RANDOM else random
     from asyncmod.nd.operators import operator_function
 
     return operator_function(name)

@@ -50,6 +50,21 @@ def test_ranges_and_dtypes() -> None:
     assert 0 <= random.draw_seed() < 2**63
 
 
+def test_distributions() -> None:
+    random.seed(3)
+    count = 20_000
+    for drawn, mean, variance in (
+        (random.exponential(3.0, count), 3, 9),
+        (random.gamma(2.0, 3.0, count), 6, 18),
+        (random.poisson(4.0, count), 4, 4),
+        (random.randn(count // 2, 2, loc=1.0, scale=2.0), 1, 4),
+    ):
+        assert drawn.dtype == np.float32
+        assert drawn.mean() == pytest.approx(mean, rel=0.05)
+        assert drawn.var() == pytest.approx(variance, rel=0.1)
+    assert random.randn().shape == random.gamma().shape == (1,)
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "one", None])
 def test_what_is_no_seed(seed: Any) -> None:
     with pytest.raises(ValueError, match="`seed_state`"):

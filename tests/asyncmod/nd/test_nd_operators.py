@@ -124,4 +124,7 @@ def test_random_arrays() -> None:
     assert mx.rnd.uniform(-1, 1, out=place).tolist() == drawn.tolist()
     assert place.tolist() == drawn.tolist()
     assert nd.random.normal(5, 0, shape=4).tolist() == [5] * 4
+    assert nd.random_normal is nd.normal is nd.random.normal
+    assert nd.random_uniform is nd.uniform is nd.random.uniform
+    assert nd.random_gamma is nd.random.gamma
     assert nd.random.randint(2, 3, shape=2, dtype="int64").tolist() == [2, 2]
