@@ -25,7 +25,7 @@ def guard_zones(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(Guards, "check", note)
     guarded = partial(GroupSpec, guards=128)
     monkeypatch.setattr("asyncmod.executor.GroupSpec", guarded)
-    monkeypatch.setattr("asyncmod.module.executors.GroupSpec", guarded)
+    monkeypatch.setattr("asyncmod.module.template.GroupSpec", guarded)
     yield
     assert looked
 
