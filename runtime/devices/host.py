@@ -259,6 +259,7 @@ class HostProgram:
         return data.view(tensor.dtype).reshape(tensor.shape)
 
     def segment(self, name: str, slot: int = 0) -> HostSegment:
+        """A segment, for a slot if there is one per slot."""
         copies = self._slotted.get(name)
         return self.segments[name] if copies is None else copies[slot]
 

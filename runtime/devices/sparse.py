@@ -35,6 +35,11 @@ class CsrPlace:
 
     @property
     def value(self) -> Any:
+        """The matrix.
+
+        Raises:
+            DeviceError: there is none yet.
+        """
         if self.matrix is None:
             raise DeviceError(f"the CSR input `{self.tensor.name}` was never written")
         return self.matrix

@@ -62,8 +62,8 @@ def plan_accumulate(
             )
             if kernel is not None:
                 return kernel
-        inputs = () if operator == "0" else (source,)
-        return DefinitionRow(operator, False, name, 0, {}, True, inputs, (target,))
+        sources = () if operator == "0" else (source,)
+        return DefinitionRow.planned(operator, name, target, *sources)
 
     here = [name for name in names if name in present]
     absent = [name for name in names if name not in present]

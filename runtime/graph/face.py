@@ -19,7 +19,18 @@ from runtime.graph.storage import Storage
 
 @dataclass(frozen=True)
 class Face:
-    """The tensors that cross between host and device, segment by segment."""
+    """The tensors that cross between host and device.
+
+    Attributes:
+        layouts: All of them, by segment.
+        values: Arguments and auxiliary states that are dense.
+        gradients: Dense gradients that are requested.
+        heads: Gradients of outputs that are needed.
+        auxiliary_next: Auxiliary states after the step.
+        outputs: The outputs, in the graph's order.
+        csr: Inputs that come as CSR matrices.
+        row_sparse: Row-sparse gradients that are requested.
+    """
 
     layouts: Mapping[str, Layout]
     values: Mapping[Entry, Tensor]

@@ -141,6 +141,13 @@ class DefinitionRow:
     grads_out: tuple[Operand | None, ...] = ()
     grads_in: tuple[Operand | None, ...] = ()
 
+    @classmethod
+    def planned(
+        cls, operator: str, node: str, target: Operand, *sources: Operand
+    ) -> DefinitionRow:
+        """A row of the planner's own: a sum, a copy, a zero fill."""
+        return cls(operator, False, node, 0, {}, True, sources, (target,))
+
     @property
     def reads(self) -> tuple[Span, ...]:
         """The bytes that are read."""

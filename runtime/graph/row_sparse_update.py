@@ -9,7 +9,6 @@ from runtime.graph.plan import (
     Address,
     DefinitionRow,
     Layout,
-    Operand,
     RowSparseTensor,
     RowSparseUpdateRow,
     Tensor,
@@ -73,7 +72,7 @@ class RowSparseOperands:
         for gradient in self.of(name):
             place = replace(gradient.values, address=Address("beside", offset))
             offset += round_up(place.nbytes)
-            rows.append(_row("=", name, gradient, place))
+            rows.append(DefinitionRow.planned("=", name, place, gradient))
             dense.append(place)
         return rows, tuple(dense), offset
 
@@ -113,11 +112,7 @@ class RowSparseOperands:
             tuple(results),
         )
         changes = [
-            _row("rows=", row.node, result, target)
+            DefinitionRow.planned("rows=", row.node, target, result)
             for result, target in zip(results, row.kept, strict=True)
         ]
         return compute, changes, offset
-
-
-def _row(operator: str, node: str, source: Operand, target: Operand) -> DefinitionRow:
-    return DefinitionRow(operator, False, node, 0, {}, True, (source,), (target,))

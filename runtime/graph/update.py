@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import repeat
 
 from runtime.graph.build import Native
 from runtime.graph.plan import (
@@ -131,7 +130,10 @@ def plan_update(
             continue
         row, beside = _beside(row, beside)
         prepare.append(row)
-        update.extend(map(_copy, repeat(name), row.results, row.kept))
+        update.extend(
+            DefinitionRow.planned("=", name, target, result)
+            for result, target in zip(row.results, row.kept, strict=True)
+        )
     gradients = [f"gradient.{device}" for device in range(devices)]
     layouts = {
         **row_sparse.segments,
@@ -177,10 +179,6 @@ def _beside(row: UpdateRow, offset: int) -> tuple[UpdateRow, int]:
         results.append(replace(tensor, address=Address("beside", offset)))
         offset += round_up(tensor.nbytes)
     return replace(row, results=tuple(results)), offset
-
-
-def _copy(node: str, source: Tensor, target: Tensor) -> DefinitionRow:
-    return DefinitionRow("=", False, node, 0, {}, True, (source,), (target,))
 
 
 def _piece(
