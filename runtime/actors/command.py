@@ -176,16 +176,22 @@ class Command(Generic[T]):
         await trio.lowlevel.wait_task_rescheduled(abort)
 
     def results(self) -> list[T]:
-        """What the jobs returned.
+        """What the jobs returned; asked for once.
 
         Raises:
             BaseException: what the job of the lowest index raised; what others raised
                 stands in its notes.
         """
         error = first_error(self.errors, self.places)
-        if error is not None:
+        if error is None:
+            return self._results
+        # Its traceback holds this frame and the command: with references back, memory
+        # and files of what failed would stay until the garbage collector comes.
+        self.errors = [None] * len(self.errors)
+        try:
             raise error
-        return self._results
+        finally:
+            del error
 
     def _listen(self) -> Doorbell | None:
         """A doorbell that will be rung; None if Trio will be told otherwise."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import resource
 import signal
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,6 +19,8 @@ import asyncmod as mx
 from asyncmod.checkpoint import CheckpointError, open_checkpoint, write_checkpoint
 from runtime.devices.contract import Program
 from runtime.devices.factory import create_device
+from runtime.devices.host import HostProgram
+from runtime.devices.process.client import Worker
 from runtime.devices.process.device import ProcessDevice
 from runtime.errors import DeviceError
 from tests.asyncmod.checkpoint.samples import HEADER
@@ -77,6 +81,37 @@ def test_a_worker_cannot_be_started_without_descriptors() -> None:
         counts = [n for n in range(20) if not starts_with(n, device)]
         assert counts == list(range(len(counts)))
         assert 8 <= len(counts) < 20
+
+
+@pytest.mark.parametrize(
+    ("owner", "name", "position"),
+    [(HostProgram, "__init__", 0), (Worker, "_send_plan", 1)],
+)
+async def test_a_bind_that_fails_leaves_no_file_open(
+    monkeypatch: pytest.MonkeyPatch, owner: type, name: str, position: int
+) -> None:
+    """Memory and its files are gone at once, before the garbage collector comes."""
+    whole = getattr(owner, name)
+
+    def fail(*args: Any, **options: Any) -> None:
+        whole(*args, **options)
+        if "forward" in args[position].plan.sections:
+            raise ValueError("no")
+
+    shapes = [("data", (4, 2))], [("softmax_label", (4,))]
+    contexts = [mx.cpu(i, worker="process") for i in range(2)]
+    async with mx.Module(mlp(), context=contexts) as module:
+        await module.bind(*shapes)
+        before = len(os.listdir("/proc/self/fd"))
+        gc.disable()
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(owner, name, fail)
+                with pytest.raises(ValueError, match="no"):
+                    await module.bind(*shapes, force_rebind=True)
+            assert len(os.listdir("/proc/self/fd")) == before
+        finally:
+            gc.enable()
 
 
 def run(program: Program) -> None:

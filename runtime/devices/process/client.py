@@ -117,8 +117,12 @@ class Worker:
             except Ended as ended:
                 self._recover(ended.death)
         failure, program.failure = program.failure, None
-        if failure is not None:
+        if failure is None:
+            return
+        try:
             raise failure
+        finally:
+            del failure  # or its traceback holds itself, and all that failed
 
     def forget(self, program: ProcessProgram) -> None:
         """Let the worker free a program, and memory that no other one uses."""

@@ -6,28 +6,71 @@ shared memory, so that its parent can tell what had happened, put back what was 
 before, and run the section once more as if it had never begun. A dead process has
 finished all its stores up to the instruction that it died at and none after it, which
 is why plain words suffice.
+
+Of a table of which a lazy update changes some rows, these rows are saved: their numbers
+lie there before the section begins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.graph.plan import ALIGNMENT, Plan, Section, Span, round_up, spans
+from runtime.graph.plan import (
+    ALIGNMENT,
+    DefinitionRow,
+    Plan,
+    Row,
+    RowSparseTensor,
+    Section,
+    Span,
+    Tensor,
+    round_up,
+    spans,
+)
 
 Bytes = NDArray[np.uint8]
 _SAVED, _DONE = 0, 1  # words of a section's header: numbers of launches
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Some rows of a table that a section overwrites.
+
+    Attributes:
+        numbers: Where it reads which: int64, how many there are, then their numbers.
+        table: The table.
+        row: Bytes of a row.
+    """
+
+    numbers: Span
+    table: Span
+    row: int
+
+    @classmethod
+    def of(cls, source: RowSparseTensor, target: Tensor) -> Rows:
+        """The rows of the target that a copy of the source changes."""
+        (numbers,), (table,) = spans([source.rows]), spans([target])
+        return cls(numbers, table, target.nbytes // max(target.shape[0], 1))
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One section's part of a journal: a header, then a copy of each span."""
+    """One section's part of a journal.
+
+    Attributes:
+        header: Where its words are.
+        kept: Each span, and where its copy is.
+        rows: Rows of each table, where the copies of their numbers and of them are.
+    """
 
     header: int
     kept: tuple[tuple[Span, int], ...]
+    rows: tuple[tuple[Rows, int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -42,13 +85,22 @@ class Layout:
         """The journal of a plan; `private` segments die with their process."""
         entries: dict[Section, Entry] = {}
         offset = 0
-        for section, changed in _changed(plan, private).items():
+
+        def take(span: Span) -> int:
+            nonlocal offset
+            begin, offset = offset, round_up(offset + span.end - span.begin)
+            return begin
+
+        changed, rows = _changed(plan, private), _changed_rows(plan)
+        for section in (*changed, *(s for s in rows if s not in changed)):
             header, offset = offset, offset + ALIGNMENT
-            kept = []
-            for span in changed:
-                kept.append((span, offset))
-                offset = round_up(offset + span.end - span.begin)
-            entries[section] = Entry(header, tuple(kept))
+            entries[section] = Entry(
+                header,
+                tuple((span, take(span)) for span in changed.get(section, ())),
+                tuple(
+                    (r, take(r.numbers), take(r.table)) for r in rows.get(section, ())
+                ),
+            )
         return cls(entries, offset)
 
 
@@ -82,8 +134,15 @@ class Journal:
         _, entry = self._entries[section]
         for span, offset in entry.kept:
             size = span.end - span.begin
-            place = self._segment(span.segment, slot)[span.begin : span.end]
-            self._data[offset : offset + size] = place
+            self._data[offset : offset + size] = self._place(span, slot)
+        for rows, numbers_at, rows_at in entry.rows:
+            numbers = self._place(rows.numbers, slot).view(np.int64)
+            numbers = numbers[: 1 + int(numbers[0])]
+            self._data[numbers_at : numbers_at + numbers.nbytes] = numbers.view(
+                np.uint8
+            )
+            table = self._place(rows.table, slot).reshape(-1, rows.row)
+            self._rows(rows, rows_at, len(numbers) - 1)[...] = table[numbers[1:]]
 
     def end(self, section: Section, number: int) -> None:
         """The section has run, or nothing of it has taken effect."""
@@ -109,8 +168,19 @@ class Journal:
             return
         for span, offset in entry.kept:
             size = span.end - span.begin
-            place = self._segment(span.segment, slot)[span.begin : span.end]
-            place[:] = self._data[offset : offset + size]
+            self._place(span, slot)[:] = self._data[offset : offset + size]
+        for rows, numbers_at, rows_at in entry.rows:
+            numbers = self._data[numbers_at:].view(np.int64)
+            numbers = numbers[: 1 + int(numbers[0])]
+            table = self._place(rows.table, slot).reshape(-1, rows.row)
+            table[numbers[1:]] = self._rows(rows, rows_at, len(numbers) - 1)
+
+    def _place(self, span: Span, slot: int) -> Bytes:
+        return self._segment(span.segment, slot)[span.begin : span.end]
+
+    def _rows(self, rows: Rows, offset: int, count: int) -> Bytes:
+        """The copies of so many rows."""
+        return self._data[offset : offset + count * rows.row].reshape(count, rows.row)
 
 
 def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, ...]]:
@@ -132,11 +202,29 @@ def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, .
     in_place: tuple[Section, ...] = ("add", "commit", "update")
     for section in in_place:
         rows = plan.sections.get(section, ())
-        written = [span for row in rows for span in row.writes]
+        written = [s for row in rows if not _some_rows(row) for s in row.writes]
         if written:
             kept = (span for span in written if span.segment not in private)
             changed[section] = _merged(kept, ends)
     return changed
+
+
+def _changed_rows(plan: Plan) -> dict[Section, list[Rows]]:
+    """Tables of which sections change some rows."""
+    changed: dict[Section, list[Rows]] = {}
+    for section, rows in plan.sections.items():
+        for row in rows:
+            if _some_rows(row):
+                (source,), (target,) = row.inputs, row.outputs
+                assert isinstance(source, RowSparseTensor)
+                assert isinstance(target, Tensor)
+                changed.setdefault(section, []).append(Rows.of(source, target))
+    return changed
+
+
+def _some_rows(row: Row) -> TypeGuard[DefinitionRow]:
+    """Whether all that a row changes is some rows of a table."""
+    return isinstance(row, DefinitionRow) and row.operator == "rows="
 
 
 def _merged(

@@ -74,7 +74,11 @@ class ProcessProgram(HostProgram):
         ) -> HostSegment:
             return HostSegment(0) if name in PRIVATE else made[name][slot]
 
-        super().__init__(worker.name, plan, shared, slots, allocate=allocate)
+        try:
+            super().__init__(worker.name, plan, shared, slots, allocate=allocate)
+        except BaseException:
+            self._block.leave()
+            raise
         self.journal = Journal(
             layout,
             self._block.memory.data[begin : begin + layout.nbytes],

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 import asyncmod as mx
 from runtime.actors import current_runtime
 from tests.asyncmod.module.nets import CLASSES, FEATURES, aux_values, rows, same, values
+from tests.asyncmod.module.sparse_nets import embedding
 from tests.runtime.devices.process.sabotage import Point, sabotaged
 
 BATCH = 8
@@ -83,6 +84,32 @@ async def train(
         )
 
 
+async def bound_lazily(contexts: list[mx.Context], **settings: Any) -> mx.Module:
+    """A module of which each step updates some rows of a table."""
+    mx.seed(5)
+    mod = mx.Module(embedding(50, 4), context=contexts, **settings)
+    await mod.bind([("data", (BATCH, 2))], [("softmax_label", (BATCH,))])
+    await mod.init_params()
+    await mod.init_optimizer(
+        optimizer="adam", optimizer_params={"learning_rate": 0.1, "wd": 0.01}
+    )
+    return mod
+
+
+def words(seed: int) -> mx.io.DataBatch:
+    generator = np.random.default_rng(seed)
+    data = generator.integers(0, 50, (BATCH, 2)).astype(np.float32)
+    return mx.io.DataBatch([data], [np.zeros(BATCH, np.float32)])
+
+
+async def train_lazily(contexts: list[mx.Context], how: Train, optimizer: str) -> Any:
+    """What a training leaves of which each step updates some rows of a table."""
+    mod = await bound_lazily(contexts)
+    for seed in range(4):
+        await mod.step(words(seed))
+    return await mod.get_params()
+
+
 def devices(kind: Callable[..., mx.Context], worker: str) -> list[mx.Context]:
     return [kind(i, worker=worker) for i in range(2)]
 
@@ -94,13 +121,14 @@ def survives(
     optimizer: str = "sgd",
     words: str = "was killed by SIGKILL",
     policy: mx.WorkerPolicy | None = None,
+    training: Callable[..., Awaitable[Any]] = train,
 ) -> None:
     """Train on threads, and on processes of which one dies there; compare."""
 
     async def main() -> None:
-        expected = await train(devices(kind, "thread"), how, optimizer)
+        expected = await training(devices(kind, "thread"), how, optimizer)
         with sabotaged(point), capture_logs() as lines:
-            got = await train(devices(kind, "process"), how, optimizer)
+            got = await training(devices(kind, "process"), how, optimizer)
         deaths = [line["event"] for line in lines if "takes over" in line["event"]]
         assert len(deaths) == len(point.rows)
         assert all(words in death for death in deaths)
@@ -125,6 +153,25 @@ def test_killed_in_an_update_by_definitions(
     section: str, rows: tuple[int, ...]
 ) -> None:
     survives(Point(section, rows), kind=mx.reference, optimizer="adam")
+
+
+def test_killed_in_an_update_of_some_rows() -> None:
+    # Row 0 of the plan changes the table, 1 and 2 its mean and variance.
+    point = Point("update", ("saved", 1, 2, "ended"), index=1)
+    survives(point, training=train_lazily)
+
+
+def test_rows_of_a_step_that_fails_are_taken_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        with sabotaged(Point("update", (1,), launch=2, index=1)):
+            mod = await bound_lazily(devices(mx.cpu, "process"), on_worker_death="fail")
+            await mod.step(words(0))
+            before = await state(mod, tmp_path / "before")
+            with pytest.raises(mx.errors.WorkerDied):
+                await mod.step(words(1))
+            assert same(await state(mod, tmp_path / "after"), before)
+
+    mx.run(main)
 
 
 def test_killed_in_the_commit_of_statistics() -> None:

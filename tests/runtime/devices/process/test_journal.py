@@ -1,0 +1,71 @@
+"""The journal saves what a section changes, and no more."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runtime.devices.process.journal import Bytes, Journal, Layout
+from runtime.graph.plan import (
+    Address,
+    DefinitionRow,
+    Plan,
+    RowSparseTensor,
+    Tensor,
+)
+
+ROWS, COLUMNS = 10_000, 8
+TABLE = Tensor(Address("parameter", 64), (ROWS, COLUMNS), "float32")
+NUMBERS = Tensor(Address("beside", 0), (1 + ROWS,), "int64")
+VALUES = Tensor(Address("beside", 100_032), (ROWS, COLUMNS), "float32")
+DENSE = Tensor(Address("parameter", 0), (4,), "float32")
+DENSE_RESULT = Tensor(Address("beside", 420_096), (4,), "float32")
+
+
+def row(
+    operator: str, source: Tensor | RowSparseTensor, target: Tensor
+) -> DefinitionRow:
+    return DefinitionRow(operator, False, "x", 0, {}, True, (source,), (target,))
+
+
+PLAN = Plan(
+    segments={"parameter": 320_064, "beside": 420_160},
+    tensors={},
+    sections={
+        "update": (
+            row("rows=", RowSparseTensor(NUMBERS, VALUES), TABLE),
+            row("=", DENSE_RESULT, DENSE),
+        )
+    },
+)
+UNTOUCHED = 0xAA
+
+
+def test_of_a_table_the_rows_that_change_are_saved_and_put_back() -> None:
+    generator = np.random.default_rng(0)
+    segments: dict[str, Bytes] = {
+        name: generator.integers(0, 256, nbytes, np.uint8)
+        for name, nbytes in PLAN.segments.items()
+    }
+    chosen = [3, 77, ROWS - 1]
+    segments["beside"][: 8 * (1 + ROWS)].view(np.int64)[:4] = [len(chosen), *chosen]
+    layout = Layout.of(PLAN, frozenset())
+    data = np.full(layout.nbytes, UNTOUCHED, np.uint8)
+    journal = Journal(layout, data, lambda name, slot: segments[name])
+    before = segments["parameter"].copy()
+
+    journal.begin("update", 0, 5)
+    row_bytes = TABLE.nbytes // ROWS
+    most = 16 + DENSE.nbytes + 8 * (1 + len(chosen)) + len(chosen) * row_bytes
+    assert np.count_nonzero(data != UNTOUCHED) <= most < 200
+
+    table = segments["parameter"][64:].reshape(ROWS, row_bytes)
+    table[chosen] ^= 0xFF
+    segments["parameter"][:16] ^= 0xFF
+    segments["beside"][:] = 0  # by now they may be those of another update
+    assert not journal.recover("update", 0, 5)
+    assert np.array_equal(segments["parameter"], before)
+
+    table[chosen] ^= 0xFF
+    journal.end("update", 5)
+    assert journal.recover("update", 0, 5)
+    assert not np.array_equal(segments["parameter"], before)
