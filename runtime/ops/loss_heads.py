@@ -109,8 +109,9 @@ class MakeLoss:
     Attributes:
         grad_scale: The gradient of every element.
         valid_thresh: An element above it counts as valid.
-        normalization: Divide by 1, by the batch size, or by the number of valid
-            elements.
+        normalization: Divide by 1; by the batch size, as make_loss-inl.h counts it: the
+            product of all axes but the last, so that a vector is one row ("batch"); or
+            by the number of valid elements.
     """
 
     grad_scale: float = 1.0
@@ -134,7 +135,7 @@ def _make_loss_backward(
 ) -> None:
     divisor = 1
     if p.normalization == "batch":
-        divisor = len(grads_in[0])
+        divisor = prod(grads_in[0].shape[:-1])
     elif p.normalization == "valid":
         divisor = max(1, int(np.count_nonzero(outputs[0] > p.valid_thresh)))
     grads_in[0][...] = p.grad_scale / divisor

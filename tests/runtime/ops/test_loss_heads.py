@@ -21,6 +21,16 @@ def test_no_valid_loss_divides_by_one() -> None:
     assert backward(done, [None], {"x0"})["x0"].tolist() == [2, 2, 2]
 
 
+@pytest.mark.parametrize(
+    ("shape", "slope"),
+    [((4,), 0.5), ((4, 3), 0.125), ((4, 2, 3), 0.0625), ((2, 2, 2, 3), 0.0625)],
+)
+def test_size_of_a_batch_of_losses(shape: tuple[int, ...], slope: float) -> None:
+    """What MXNet 1.9.1 gives: every axis but the last counts."""
+    done = apply("MakeLoss", np.ones(shape), normalization="batch", grad_scale="0.5")
+    assert (backward(done, [None], {"x0"})["x0"] == np.full(shape, slope)).all()
+
+
 def test_absolute_error_at_equality_has_slope_minus_one() -> None:
     done = apply("MAERegressionOutput", np.array([[1.0], [2.0]]), np.array([1.0, 1.0]))
     assert backward(done, [None], {"x0"})["x0"].tolist() == [[-1], [1]]
