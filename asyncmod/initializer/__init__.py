@@ -4,6 +4,7 @@ from asyncmod.initializer.base import (
     InitDesc,
     Initializer,
     InitializerError,
+    alias,
     create,
     register,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "Uniform",
     "Xavier",
     "Zero",
+    "alias",
     "create",
     "register",
 ]

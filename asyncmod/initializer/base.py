@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -132,12 +132,20 @@ class Initializer:
 _classes: dict[str, type[Initializer]] = {}
 
 
-def register(*names: str) -> Callable[[type[Any]], Any]:
-    """Make an initializer class known to `create` by its name and by `names`."""
+Class = TypeVar("Class", bound=type[Any])
 
-    def add(klass: type[Any]) -> type[Any]:
-        for name in (klass.__name__.lower(), *names):
-            _classes[name] = klass
+
+def register(klass: Class) -> Class:
+    """Make an initializer class known to `create` by its name in lower case."""
+    _classes[klass.__name__.lower()] = klass
+    return klass
+
+
+def alias(*names: str) -> Callable[[Class], Class]:
+    """Make an initializer class known by further names."""
+
+    def add(klass: Class) -> Class:
+        _classes.update(dict.fromkeys(names, klass))
         return klass
 
     return add

@@ -23,7 +23,7 @@ class LoadMismatchError(AsyncmodError, AssertionError):
     """Parameters to load lack one, or hold it in another shape."""
 
 
-@register()
+@register
 class Mixed:
     """The first initializer whose pattern matches the beginning of the name.
 
@@ -64,7 +64,7 @@ class Mixed:
         )
 
 
-@register()
+@register
 class Load:
     """Copies saved parameters; a default initializer fills those that are missing.
 

@@ -30,7 +30,7 @@ def _fill_normal(arr: Array, sigma: float) -> None:
         arr[...] = random.generator().normal(0.0, sigma, arr.shape)
 
 
-@register()
+@register
 class Uniform(Initializer):
     """Weights of U(-scale, scale).
 
@@ -46,7 +46,7 @@ class Uniform(Initializer):
         _fill_uniform(arr, self.scale)
 
 
-@register()
+@register
 class Normal(Initializer):
     """Weights of N(0, sigma).
 
@@ -62,7 +62,7 @@ class Normal(Initializer):
         _fill_normal(arr, self.sigma)
 
 
-@register()
+@register
 class Orthogonal(Initializer):
     """Rows, or columns where there are fewer of them, orthogonal to each other.
 
@@ -97,7 +97,7 @@ class Orthogonal(Initializer):
         arr[...] = (self.scale * (u if u.shape == shape else v)).reshape(arr.shape)
 
 
-@register()
+@register
 class Xavier(Initializer):
     """Weights whose spread keeps the scale of signals: sqrt(magnitude / factor).
 
@@ -147,7 +147,7 @@ class Xavier(Initializer):
         fill(arr, scale)
 
 
-@register()
+@register
 class MSRAPrelu(Xavier):
     """Gaussian Xavier for PReLU: the magnitude is 2 / (1 + slope ** 2).
 

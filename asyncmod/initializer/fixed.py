@@ -6,10 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from asyncmod.initializer.base import Array, Initializer, bilinear_kernel, register
+from asyncmod.initializer.base import (
+    Array,
+    Initializer,
+    alias,
+    bilinear_kernel,
+    register,
+)
 
 
-@register("zeros")
+@alias("zeros")
+@register
 class Zero(Initializer):
     """Weights of 0."""
 
@@ -20,7 +27,8 @@ class Zero(Initializer):
         arr[...] = 0.0
 
 
-@register("ones")
+@alias("ones")
+@register
 class One(Initializer):
     """Weights of 1."""
 
@@ -31,7 +39,7 @@ class One(Initializer):
         arr[...] = 1.0
 
 
-@register()
+@register
 class Constant(Initializer):
     """Weights of one value, or those of an array of the parameter's shape.
 
@@ -48,7 +56,7 @@ class Constant(Initializer):
         arr[...] = self.value
 
 
-@register()
+@register
 class Bilinear(Initializer):
     """Kernels of a Deconvolution that upsamples bilinearly."""
 
@@ -59,7 +67,7 @@ class Bilinear(Initializer):
         arr[...] = bilinear_kernel(arr.shape)
 
 
-@register()
+@register
 class LSTMBias(Initializer):
     """0, and `forget_bias` in the second quarter: the forget gates of an LSTM cell.
 

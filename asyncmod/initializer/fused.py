@@ -15,7 +15,7 @@ from asyncmod.initializer.base import (
 from asyncmod.rnn.fused_weights import FusedLayers
 
 
-@register()
+@register
 class FusedRNN(Initializer):
     """Each weight and bias in the vector as if it were a parameter of its own.
 

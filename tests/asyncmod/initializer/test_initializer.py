@@ -63,7 +63,8 @@ def test_create() -> None:
 
 
 def test_an_initializer_of_the_users() -> None:
-    @initializer.register("mine_too")
+    @initializer.alias("mine_too")
+    @initializer.register
     class Mine(initializer.Initializer):
         def _init_weight(self, name: str, arr: Any) -> None:
             arr[...] = 5
@@ -71,6 +72,8 @@ def test_an_initializer_of_the_users() -> None:
         def _init_bias(self, name: str, arr: Any) -> None:
             arr[...] = 6
 
+    assert isinstance(initializer.create("Mine"), Mine)
+    assert isinstance(Mine(), Mine)
     init = initializer.create("mine_too")
     assert filled(init, "w_weight", 2).tolist() == [5, 5]
     assert filled(init, "w_bias", 2).tolist() == [6, 6]
