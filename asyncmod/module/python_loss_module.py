@@ -39,7 +39,9 @@ class PythonLossModule(PythonModule):
         logger: A `logging.Logger` or a structlog logger.
         grad_func: (scores, labels) -> gradient of the loss by the scores, an array of
             the scores' shape; `def` or `async def`. A `def` runs in a thread where the
-            arrays have more than 1 MB. Without it a subclass defines `_gradient`.
+            arrays have more than 1 MB. Without it a subclass defines `_gradient`, or
+            `_backward_impl`, which takes `_scores` and `_labels` and sets
+            `_scores_grad`.
 
     Raises:
         ArgumentError: not exactly one data input and one label.
@@ -87,7 +89,8 @@ class PythonLossModule(PythonModule):
             labels = _only("label", self._label_names[0], data_batch.label)
 
         def copy() -> tuple[Array, Array | None]:
-            return scores.copy(), None if labels is None else labels.copy()
+            kept = None if labels is None else face(labels.copy())
+            return face(scores.copy()), kept
 
         self._scores, self._labels = await _run(scores.nbytes > LARGE, copy)
         self._scores_grad = None
@@ -131,6 +134,10 @@ class PythonLossModule(PythonModule):
     async def _gradient(self, scores: Array, labels: Array) -> Any:
         """Gradient of the loss by the scores."""
         function = self._grad_func
+        backward = getattr(self, "_backward_impl", None)
+        if function is None and backward is not None:  # MXNet's name for it
+            await _run(scores.nbytes > LARGE, backward)
+            return self._scores_grad
         if function is None:
             raise UnsupportedError(
                 f"{type(self).__name__} has no gradient: give grad_func=(scores, "

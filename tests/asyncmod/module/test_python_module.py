@@ -188,6 +188,22 @@ async def test_metrics_need_labels() -> None:
     assert metric.num_inst == 8
 
 
+async def test_a_subclass_may_define_the_gradient_as_in_mxnet() -> None:
+    class Loss(mx.PythonLossModule):
+        def _backward_impl(self) -> None:
+            values, labels = self._scores.asnumpy(), self._labels.asnumpy()  # type: ignore[union-attr]
+            self._scores_grad = mx.nd.array(softmax_gradient(values, labels))
+
+    module = Loss()
+    await module.bind(*SHAPES, inputs_need_grad=True)
+    for seed in range(2):
+        given = scores(seed)
+        await module.forward(given, is_train=True)
+        await module.backward()
+        [gradient] = await module.get_input_grads()
+        assert same(gradient, softmax_gradient(given.data[0], given.label[0]))  # type: ignore[index]
+
+
 async def test_a_cancelled_backward_leaves_no_gradient() -> None:
     module = await bound(grad_func=softmax_gradient_async)
 
