@@ -21,6 +21,7 @@ import math
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -121,8 +122,13 @@ def save_arrays(path: StrPath, arrays: Mapping[str, Any] | Sequence[Any]) -> Non
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:
+        # The caller knows nothing of the partial file.
+        error.filename, error.filename2 = os.fspath(path), None
+        raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 class _Reader:

@@ -229,6 +229,14 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["x.params"]
 
 
+def test_a_missing_folder_is_told_by_the_path_that_was_given(tmp_path: Path) -> None:
+    path = tmp_path / "nowhere" / "net.params"
+    with pytest.raises(FileNotFoundError) as caught:
+        mxnet.save_params(path, {"w": np.zeros(3, np.float32)})
+    assert caught.value.filename == str(path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_file_is_the_system_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         mxnet.load_params(tmp_path / "absent")
