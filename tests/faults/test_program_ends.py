@@ -20,9 +20,9 @@ SECONDS = 60.0
 
 
 @contextmanager
-def training(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def training(folder: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
     """A training in a process group of its own that has applied some batches."""
-    options = [str(folder), "--checkpoints", str(folder), "--epochs", "10000"]
+    options = [str(folder), "--checkpoints", str(folder), "--epochs", "10000", *more]
     program = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.training", *options],
         stderr=subprocess.PIPE,
@@ -58,6 +58,24 @@ def test_stopped_in_good_order(
     assert file is not None
     assert file.header.step == len(recorded(tmp_path / "batches"))
     file.close()
+
+
+def test_suspended_and_continued(tmp_path: Path) -> None:
+    """As a laptop does it: nobody gave a sign of life, and nobody could look."""
+    with training(tmp_path, "--heartbeat", "0.5") as program:
+        workers = children(program.pid)
+        for pid in (program.pid, *workers):
+            os.kill(pid, signal.SIGSTOP)
+        assert wait_until(lambda: False, 1.5) is None
+        for pid in (program.pid, *workers):
+            os.kill(pid, signal.SIGCONT)
+        log = tmp_path / "batches"
+        size = log.stat().st_size
+        assert wait_until(lambda: log.stat().st_size > size, SECONDS) is not None
+        assert children(program.pid) == workers
+        program.terminate()
+        _, errors = program.communicate(timeout=SECONDS)
+    assert "takes over" not in errors
 
 
 def test_killed(tmp_path: Path) -> None:

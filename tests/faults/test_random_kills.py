@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -13,22 +14,25 @@ import pytest
 from structlog.testing import capture_logs
 
 import asyncmod as mx
-from tests.faults.training import differing, train
+from tests.faults.training import BATCH, ROWS, differing, train
 from tests.processes import children
 
-EPOCHS = 3
+EPOCHS = 2
+BATCHES = EPOCHS * ROWS // BATCH
 POLICY = mx.WorkerPolicy(restarts=1000)
 
 
 class Killer:
-    """A callback: after some batches it kills a worker within the next milliseconds."""
+    """A callback: after four batches it kills a worker within the next milliseconds."""
 
     def __init__(self, seed: int) -> None:
         self._random = random.Random(seed)
+        self._after = self._random.sample(range(BATCHES - 10), 4)
+        self._batches = itertools.count()
         self._timers: list[threading.Timer] = []
 
     def __call__(self, param: Any) -> None:
-        if self._random.random() < 0.05:
+        if next(self._batches) in self._after:
             seconds = self._random.uniform(0, 0.01)
             self._timers.append(threading.Timer(seconds, self._kill))
             self._timers[-1].start()
