@@ -1,7 +1,8 @@
 """asyncmod: one step through the public, awaitable interface.
 
 Variant `single` awaits every step, as a hand-written loop does; `pipelined` goes
-through `fit` or `iter_predict`, which keep two steps in flight.
+through `fit` or `iter_predict`, which keep two steps in flight. With `-process` behind
+it, the devices are worker processes.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ async def main(options: Options) -> None:
     label = random.integers(0, workload.classes, workload.batch).astype(np.float32)
     batch = mx.io.DataBatch([data], [label])
     net = symbol(options.workload, mx.symbol)
-    contexts = [mx.cpu(index) for index in range(options.threads)]
+    variant, _, worker = options.variant.partition("-")
+    worker = worker or "thread"
+    contexts = [mx.cpu(index, worker=worker) for index in range(options.threads)]
     async with mx.Module(net, context=contexts) as mod:
         await mod.bind(
             [("data", data.shape)],
@@ -65,7 +68,7 @@ async def main(options: Options) -> None:
                 },
             )
         clock = Clock(options.seconds)
-        if options.variant == "single":
+        if variant == "single":
             await one_by_one(mod, batch, clock, options.training)
         else:
             await pipelined(mod, SameBatch(batch, mod, clock), options.training)

@@ -73,6 +73,7 @@ class WorkerProcess:
             self._connection, theirs = socket.socketpair()
             inherited.callback(theirs.close)
             kept.callback(self._connection.close)
+            kept.callback(self._let_page_go)
             null = os.open(os.devnull, os.O_RDWR)
             inherited.callback(os.close, null)
             self._errors, errors = os.pipe()
@@ -174,6 +175,9 @@ class WorkerProcess:
             return False
         return _readable(self.pidfd, 0)
 
+    def _let_page_go(self) -> None:
+        self._heartbeat = np.zeros(1, np.int64)
+
     @property
     def _beats(self) -> int:
         return int(self._heartbeat[0])
@@ -203,7 +207,7 @@ class WorkerProcess:
         if self.pidfd >= 0:
             os.close(self.pidfd)
         text = self._stderr.finish()
-        self._heartbeat = np.zeros(1, np.int64)  # and let the page go
+        self._let_page_go()
         os.close(self._errors)
         self._death = Death(
             self.pid,

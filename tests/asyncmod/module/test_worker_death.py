@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,15 @@ from structlog.testing import capture_logs
 
 import asyncmod as mx
 from runtime.actors import current_runtime
+from runtime.devices.process import process
 from tests.asyncmod.module.nets import CLASSES, FEATURES, aux_values, rows, same, values
 from tests.asyncmod.module.sparse_nets import embedding
+from tests.asyncmod.module.test_cancellation import WHERE, Trained
+from tests.harness.cancellation import PLACES, GatePlace, cancel_at_every_step
 from tests.runtime.devices.process.sabotage import Point, sabotaged
 
 BATCH = 8
+LATE = 0.1  # ten times the time in which a death is to be seen
 Train = Callable[[mx.Module], Awaitable[None]]
 
 
@@ -310,6 +315,104 @@ def test_a_worker_that_hangs_is_replaced() -> None:
     policy = mx.WorkerPolicy(heartbeat=0.5)
     point = Point("backward", (3,), launch=2, signal=signal.SIGSTOP)
     survives(point, words="it gave no sign of life", policy=policy)
+
+
+def test_a_forward_that_died_with_its_worker_is_run_again() -> None:
+    """With its own random numbers; unless its parameters are gone."""
+
+    async def main() -> None:
+        mx.seed(5)
+        expected = await bound(devices(mx.cpu, "thread"))
+        await expected.forward(batches()[0])
+        await expected.backward()
+        mx.seed(5)
+        mod = await bound(devices(mx.cpu, "process"))
+        await mod.forward(batches()[0])
+        await killed_idle(0)
+        await mod.backward()
+        assert same(await mod.get_grads(), await expected.get_grads())
+        assert same(await mod.get_params(), await expected.get_params())
+
+        await mod.forward(batches()[1])
+        await mod.set_params(values(mod.symbol, 8), aux_values(mod.symbol))
+        await killed_idle(1)
+        with pytest.raises(RuntimeError, match="run the forward again"):
+            await mod.backward()
+        await mod.forward(batches()[1])
+        await mod.backward()
+
+    mx.run(main)
+
+
+async def killed_idle(index: int) -> None:
+    """Kill a worker that has nothing to do, and wait until that is seen."""
+    with capture_logs() as lines:
+        begin = trio.current_time()
+        os.kill(worker_pids()[index], signal.SIGKILL)
+        while not lines:  # noqa: ASYNC110 - a log line is no event
+            await trio.sleep(0.001)
+        assert trio.current_time() - begin < LATE
+    assert lines[0]["event"].endswith("has ended while it was idle")
+
+
+def test_what_cannot_start_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        mod = mx.Module(net(), context=devices(mx.cpu, "process"))
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "COMMAND", ("-c", "import sys; sys.exit('no')"))
+            with pytest.raises(mx.errors.WorkerDied, match="exit code 1") as caught:
+                await mod.bind([("data", (BATCH, FEATURES))], [("softmax_label", (8,))])
+            assert "its last words:\nno" in caught.value.__notes__
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "executable", "/nowhere/python")
+            mod = mx.Module(net(), context=mx.cpu(5, worker="process"))
+            with pytest.raises(FileNotFoundError, match="/nowhere/python"):
+                await mod.bind([("data", (BATCH, FEATURES))], [("softmax_label", (8,))])
+
+    mx.run(main, workers=mx.WorkerPolicy(restarts=1))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("call", [Trained.step, Trained.manual, Trained.fit])
+def test_training_that_is_cancelled_stands_at_a_step_boundary(
+    call: Callable[[Trained], Awaitable[None]],
+    place: GatePlace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(WHERE, "processes", devices(mx.cpu, "process"))
+
+    async def main() -> None:
+        runtime = current_runtime()
+        trained = Trained("processes")
+        await trained.prepare(100)
+        await cancel_at_every_step(
+            lambda: call(trained), trained.check, runtime=runtime, place=place
+        )
+
+    mx.run(main)
+
+
+def test_a_bind_that_is_cancelled_leaves_nothing() -> None:
+    async def main() -> None:
+        modules: list[mx.Module] = []
+
+        async def call() -> None:
+            modules.append(mx.Module(net(), context=devices(mx.cpu, "process")))
+            shapes = [("data", (BATCH, FEATURES))], [("softmax_label", (BATCH,))]
+            await modules[-1].bind(*shapes)
+
+        async def check(finished: bool) -> None:
+            module = modules.pop()
+            assert module.binded or not finished
+            await module.aclose()
+            runtime = current_runtime()
+            assert runtime is not None
+            for actor in runtime._actors.values():
+                assert actor._device is None or not actor._device.worker.programs
+
+        await cancel_at_every_step(call, check, runtime=current_runtime())
+
+    mx.run(main)
 
 
 @pytest.mark.parametrize("choice", ["resurrect", None])
