@@ -220,7 +220,7 @@ class ExecutorGroup:
         if not self.spec.for_training:
             raise GradientError("backward needs a group bound for training")
         parts = self._split_heads(heads or {})
-        computed = Barrier(len(self._replicas))
+        computed, committed = (Barrier(len(self._replicas)) for _ in range(2))
 
         def run(replica: AnyReplica) -> None:
             heads = parts[replica.index]
@@ -231,12 +231,20 @@ class ExecutorGroup:
             except BaseException:
                 computed.fail()
                 raise
-            if self._commits and computed.wait():
+            if not self._commits or not computed.wait():
+                return
+            try:
                 replica.commit()
+            except BaseException:
+                committed.wait()  # nobody begins anything else before this has ended
+                for other in self._replicas:
+                    other.take_back()
+                raise
+            committed.arrive()
 
         jobs = [partial(run, replica) for replica in self._replicas]
         cheap = self._cheap_training and observe is None
-        await self._calls.run("backward", jobs, cheap=cheap)
+        await self._calls.run("backward", jobs, cheap=cheap, together=self._commits)
 
     async def outputs(self) -> list[Array]:
         """Merged outputs of the last forward or step, as fresh arrays.

@@ -256,6 +256,23 @@ def test_a_step_that_fails_is_no_step_on_any_device(
     mx.run(main)
 
 
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_backward_that_fails_commits_nothing(index: int, tmp_path: Path) -> None:
+    async def main() -> None:
+        first, second, *_ = batches()
+        with sabotaged(Point("commit", (1,), launch=2, index=index)):
+            mod = await bound(devices(mx.cpu, "process"), on_worker_death="fail")
+            await mod.forward(first)
+            await mod.backward()
+            before = await state(mod, tmp_path / "before")
+            await mod.forward(second)
+            with pytest.raises(mx.errors.WorkerDied, match=rf"of cpu\({index}\)"):
+                await mod.backward()
+            assert same(await state(mod, tmp_path / "after"), before)
+
+    mx.run(main)
+
+
 def test_more_deaths_than_are_borne_are_raised(tmp_path: Path) -> None:
     async def main() -> None:
         with sabotaged(Point("update", (1, 1, 1))):
