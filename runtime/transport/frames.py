@@ -44,6 +44,7 @@ REQUESTS: Schema = {
         "slot": int,
         "key": list,  # seed, step, row
         "version": int,  # of the parameters
+        "saved": bool,  # what it will change is in the journal
     },
     "close": {"number": int, "program": int},
 }

@@ -48,18 +48,24 @@ class Block:
 
 
 class SharedSegment(HostSegment):
-    """A segment and where it lies."""
+    """A segment and where it lies.
 
-    __slots__ = ("block", "offset")
+    Attributes:
+        block, offset: Where.
+        writes: How often it was written to from this process.
+    """
+
+    __slots__ = ("block", "offset", "writes")
     block: Block
     offset: int
+    writes: int
 
     @classmethod
     def within(cls, block: Block, offset: int, nbytes: int) -> SharedSegment:
         segment = cls.__new__(cls)
         segment.data = block.memory.data[offset : offset + nbytes]
         segment.nbytes, segment.version = nbytes, 0
-        segment.block, segment.offset = block, offset
+        segment.block, segment.offset, segment.writes = block, offset, 0
         return segment
 
     @property

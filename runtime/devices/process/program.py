@@ -22,11 +22,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A section that a worker was told to run."""
+    """A section that a worker was told to run.
+
+    Attributes:
+        section, slot, key: As `contract.Program.launch` was given them.
+        saved: Whether the journal has already what the section will change.
+    """
 
     section: Section
     slot: int
     key: StepKey
+    saved: bool = False
 
     @property
     def step(self) -> int | None:
@@ -66,6 +72,7 @@ class ProcessProgram(HostProgram):
         self._forward_generation = 0
         self._forward_version = 0
         layout = Layout.of(plan, PRIVATE)
+        self._updated = layout.changed_by("update")
         self._block, made, begin = lay_out(plan, shared, slots, layout.nbytes)
         self._journal_place = begin, layout.nbytes
 
@@ -110,6 +117,7 @@ class ProcessProgram(HostProgram):
     def fill(self, segment: str, value: float = 0.0) -> None:
         self.wait()
         super().fill(segment, value)
+        self._count_write(segment)
 
     def launch(
         self, section: Section, slot: int = 0, key: StepKey = FIRST_STEP
@@ -152,7 +160,27 @@ class ProcessProgram(HostProgram):
                 self.segments["parameter"].version += 1
         return True
 
+    def _count_write(self, segment: str) -> None:
+        shared = self.segments[segment]
+        if isinstance(shared, SharedSegment):
+            shared.writes += 1
+
     # For the worker --------------------------------------------------------------
+
+    def save_update(self) -> tuple[int, ...]:
+        """Save what the next update will change; see `Worker.finish`.
+
+        Returns:
+            How often that memory had been written to before.
+        """
+        writes = self.writes()
+        self.journal.save("update", 0)
+        return writes
+
+    def writes(self) -> tuple[int, ...]:
+        """How often what an update changes has been written to from this process."""
+        segments = [self.segments[name] for name in self._updated]
+        return tuple(s.writes for s in segments if isinstance(s, SharedSegment))
 
     @property
     def version(self) -> int:

@@ -100,7 +100,7 @@ class Server:
         section, slot, number = frame["section"], frame["slot"], frame["number"]
         if "parameter" in program.segments:
             program.segments["parameter"].version = frame["version"]
-        journal.begin(section, slot, number)
+        journal.begin(section, slot, number, frame["saved"])
         try:
             program.launch(section, slot, StepKey(*frame["key"]))
             program.wait()
