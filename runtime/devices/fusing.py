@@ -56,7 +56,9 @@ class Fused(Protocol):
 class Fusing(Protocol):
     """A program for training that can be fused with an update."""
 
-    def can_fuse(self, update: Program) -> bool: ...
+    def can_fuse(self, update: Program, parties: int) -> bool:
+        """Whether it can, where so many come to the meeting."""
+        ...
 
     def fuse(self, update: Program) -> Fused:
         """Make one of both; `can_fuse` has said yes."""

@@ -181,7 +181,7 @@ class Update:
             replica
             for replica in replicas
             if isinstance(replica, Replica)
-            and replica.can_fuse(self.programs.updates[replica.index])
+            and replica.can_fuse(self.programs.updates[replica.index], len(replicas))
         )
         return able if len(able) == len(replicas) else ()
 

@@ -192,10 +192,11 @@ class Replica:
         program.wait()
         self._last = program, slot
 
-    def can_fuse(self, update: Program | None) -> bool:
-        """Whether `compute_and_update` works with this update program."""
-        fusing = self._fusing
-        return fusing is not None and update is not None and fusing.can_fuse(update)
+    def can_fuse(self, update: Program | None, parties: int) -> bool:
+        """Whether `compute_and_update` works with this update on so many devices."""
+        if self._fusing is None or update is None:
+            return False
+        return self._fusing.can_fuse(update, parties)
 
     def compute_and_update(
         self,

@@ -118,7 +118,7 @@ class CpuProgram(HostProgram):
         rows = [row for s in sections for row in self.plan.sections.get(s, ())]
         return [self._encode(row, slot) for row in rows if _is_native(row)]
 
-    def can_fuse(self, update: Program) -> bool:
+    def can_fuse(self, update: Program, parties: int) -> bool:
         """See `runtime.devices.fusing`."""
         return (
             isinstance(update, CpuProgram)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -110,6 +110,8 @@ class Worker:
         """Tell the worker to run a section."""
         self._ensure(program)
         if launch.section == "update":
+            if self._computes_gradients:
+                self._save_update()
             saved = self._saved == (program, program.writes())
             launch = replace(launch, saved=saved)
             self._updating, self._saved = program, None
@@ -159,10 +161,9 @@ class Worker:
     @property
     def _computes_gradients(self) -> bool:
         """Whether the worker computes what the next update will be made of."""
-        if not self._pending:
-            return False
-        launch = self._pending[-1].launch
-        return launch is not None and launch.section in ("step", "backward")
+        sections = [r.launch.section for r in self._pending if r.launch is not None]
+        computes = "step" in sections or "backward" in sections
+        return computes and "update" not in sections
 
     @property
     def programs(self) -> tuple[ProcessProgram, ...]:
@@ -195,15 +196,7 @@ class Worker:
         lost = list(self._pending)
         self._pending.clear()
         self.process = None
-        again = [
-            (request.program, request.launch)
-            for request in lost
-            if request.program is not None
-            and request.launch is not None
-            and not request.program.journal.recover(
-                request.launch.section, request.launch.slot, request.number
-            )
-        ]
+        again = _unfinished(lost)
         users = [r.program for r in lost if r.program is not None]
         user = users[0] if users else next_user
         if user is None:  # it was only to free something
@@ -299,8 +292,9 @@ class Worker:
             "section": launch.section,
             "slot": launch.slot,
             "key": [key.seed, key.step, key.row],
-            "version": program.version,
+            "version": launch.version,
             "saved": launch.saved,
+            "after": launch.after,
         }
         number = self._ask("launch", f"`{launch.section}`", fields, program, launch)
         program.launched[launch.section] = launch.slot, number
@@ -358,3 +352,23 @@ class Worker:
                 error.add_note(f"during {operation} of step {step}")
             if request.program.failure is None:
                 request.program.failure = error
+
+
+def _unfinished(lost: Sequence[Request]) -> list[tuple[ProcessProgram, Launch]]:
+    """Put back what was under way; the launches that are to be run again, in order.
+
+    Args:
+        lost: What had not been answered, in order; a process does one after another, so
+            that all before one that it had begun were complete.
+    """
+    again: list[tuple[ProcessProgram, Launch]] = []
+    complete = False
+    for request in reversed(lost):
+        program, launch = request.program, request.launch
+        if program is None or launch is None or complete:
+            continue
+        begun = program.journal.has_begun(launch.section, request.number)
+        if not program.journal.recover(launch.section, launch.slot, request.number):
+            again.append((program, launch))
+        complete = begun
+    return again[::-1]

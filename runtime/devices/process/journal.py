@@ -156,6 +156,11 @@ class Journal:
         if section in self._entries:
             self._entries[section][0][_DONE] = number
 
+    def has_begun(self, section: Section, number: int) -> bool:
+        """Whether a launch is known to have begun."""
+        entry = self._entries.get(section)
+        return entry is not None and bool(entry[0][_SAVED] >= number)
+
     def recover(self, section: Section, slot: int, number: int) -> bool:
         """After a death: True if the launch was complete, else it never began."""
         if section not in self._entries:

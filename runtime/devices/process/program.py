@@ -5,11 +5,21 @@ What is written and read needs no message. Anything launched is one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from runtime.devices.contract import FIRST_STEP, Array, OnDeath, Segment, StepKey
+from runtime.actors.meeting import Meeting
+from runtime.devices.contract import (
+    FIRST_STEP,
+    Array,
+    OnDeath,
+    Program,
+    Segment,
+    StepKey,
+)
+from runtime.devices.fusing import Phases
 from runtime.devices.host import Bound, HostProgram, HostSegment
 from runtime.devices.process.journal import Journal, Layout
 from runtime.devices.process.memory import PRIVATE, Block, SharedSegment, lay_out
@@ -26,13 +36,17 @@ class Launch:
 
     Attributes:
         section, slot, key: As `contract.Program.launch` was given them.
+        version: Of the parameters, by which the worker knows whether to repack them.
         saved: Whether the journal has already what the section will change.
+        after: Whether it is to be left out if the launch before it fails.
     """
 
     section: Section
     slot: int
     key: StepKey
+    version: int
     saved: bool = False
+    after: bool = False
 
     @property
     def step(self) -> int | None:
@@ -122,6 +136,12 @@ class ProcessProgram(HostProgram):
     def launch(
         self, section: Section, slot: int = 0, key: StepKey = FIRST_STEP
     ) -> None:
+        self.launch_after(False, section, slot, key)
+
+    def launch_after(
+        self, after: bool, section: Section, slot: int, key: StepKey = FIRST_STEP
+    ) -> None:
+        """`launch`, perhaps only if the worker's launch before it succeeds."""
         if self._closed:
             raise ClosedError(f"a program on {self.device} was used after close")
         if section == "backward":
@@ -135,7 +155,8 @@ class ProcessProgram(HostProgram):
         self.launched.pop(section, None)
         if section in ("forward", "step", "backward"):
             self.launched.pop("commit", None)  # of an earlier step
-        self._worker.launch(self, Launch(section, slot, key))
+        launch = Launch(section, slot, key, self.version, after=after)
+        self._worker.launch(self, launch)
         if section in ("forward", "step", "backward"):
             self._backward_done = section != "forward"
 
@@ -151,6 +172,15 @@ class ProcessProgram(HostProgram):
         for block in self.blocks:
             block.leave()
         self.blocks = ()
+
+    def can_fuse(self, update: Program, parties: int) -> bool:
+        """See `runtime.devices.fusing`: alone, since a worker cannot meet others."""
+        return parties == 1 and isinstance(update, ProcessProgram)
+
+    def fuse(self, update: Program) -> FusedLaunches:
+        """See `runtime.devices.fusing`."""
+        assert isinstance(update, ProcessProgram)
+        return FusedLaunches(self, update)
 
     def undo(self, section: Section) -> bool:
         launched = self.launched.get(section)
@@ -184,7 +214,7 @@ class ProcessProgram(HostProgram):
 
     @property
     def version(self) -> int:
-        """Of the parameters, by which the worker knows whether to repack them."""
+        """Of the parameters; 0 if there are none."""
         segment = self.segments.get("parameter")
         return 0 if segment is None else segment.version
 
@@ -209,7 +239,7 @@ class ProcessProgram(HostProgram):
                 "backward belongs to, and the parameters have changed since: run the "
                 "forward again"
             )
-        return Launch("forward", launch.slot, launch.key)
+        return Launch("forward", launch.slot, launch.key, self.version)
 
     def places(self) -> dict[str, list[list[int]]]:
         """Where its segments lie, by name and slot."""
@@ -227,3 +257,37 @@ class ProcessProgram(HostProgram):
 
     def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
         return []
+
+
+@dataclass(frozen=True, slots=True)
+class FusedLaunches:
+    """A step and its update, launched one behind the other and waited for once."""
+
+    training: ProcessProgram
+    update: ProcessProgram
+
+    def launch(
+        self,
+        inputs: Mapping[str, Array],
+        slot: int,
+        key: StepKey,
+        meeting: Meeting,
+    ) -> Phases:
+        """See `runtime.devices.fusing.Fused`; alone at the meeting."""
+        training, update = self.training, self.update
+        begin = time.perf_counter()
+        for name, array in inputs.items():
+            training.write("input", name, array, slot)
+        try:
+            training.launch("step", slot, key)
+            if "commit" in training.plan.sections:
+                training.launch_after(True, "commit", slot)
+            update.launch_after(True, "update", 0)
+            training.wait()
+            update.wait()
+        except BaseException:
+            update.failure = None  # it says only that it was left out
+            training.undo("commit")
+            update.undo("update")
+            raise
+        return Phases(True, time.perf_counter() - begin, 0.0)

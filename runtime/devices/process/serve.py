@@ -13,6 +13,7 @@ from runtime.devices.factory import create_device
 from runtime.devices.host import HostDevice, HostProgram, HostSegment
 from runtime.devices.process.journal import Journal, Layout
 from runtime.devices.process.memory import PRIVATE
+from runtime.errors import DeviceError
 from runtime.transport.errors import describe
 from runtime.transport.frames import REQUESTS, Frame, receive, send
 from runtime.transport.plans import decode
@@ -39,6 +40,7 @@ class Server:
         self._generation = generation
         self._memories: dict[int, SharedMemory] = {}
         self._programs: dict[int, Served] = {}
+        self._failed = False  # the last launch
         self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
             "map": self._map,
             "unmap": self._unmap,
@@ -98,6 +100,9 @@ class Server:
         served = self._programs[frame["program"]]
         program, journal = served.program, served.journal
         section, slot, number = frame["section"], frame["slot"], frame["number"]
+        if frame["after"] and self._failed:
+            raise DeviceError("what comes before it has failed")
+        self._failed = True
         if "parameter" in program.segments:
             program.segments["parameter"].version = frame["version"]
         journal.begin(section, slot, number, frame["saved"])
@@ -109,6 +114,7 @@ class Server:
             raise
         finally:
             journal.end(section, number)
+        self._failed = False
 
     def _close(self, frame: Frame, fds: list[int]) -> None:
         self._programs.pop(frame["program"]).program.close()

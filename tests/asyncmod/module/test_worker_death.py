@@ -115,8 +115,10 @@ async def train_lazily(contexts: list[mx.Context], how: Train, optimizer: str) -
     return await mod.get_params()
 
 
-def devices(kind: Callable[..., mx.Context], worker: str) -> list[mx.Context]:
-    return [kind(i, worker=worker) for i in range(2)]
+def devices(
+    kind: Callable[..., mx.Context], worker: str, count: int = 2
+) -> list[mx.Context]:
+    return [kind(i, worker=worker) for i in range(count)]
 
 
 def survives(
@@ -127,13 +129,14 @@ def survives(
     words: str = "was killed by SIGKILL",
     policy: mx.WorkerPolicy | None = None,
     training: Callable[..., Awaitable[Any]] = train,
+    count: int = 2,
 ) -> None:
     """Train on threads, and on processes of which one dies there; compare."""
 
     async def main() -> None:
-        expected = await training(devices(kind, "thread"), how, optimizer)
+        expected = await training(devices(kind, "thread", count), how, optimizer)
         with sabotaged(point), capture_logs() as lines:
-            got = await training(devices(kind, "process"), how, optimizer)
+            got = await training(devices(kind, "process", count), how, optimizer)
         deaths = [line["event"] for line in lines if "takes over" in line["event"]]
         assert len(deaths) == len(point.rows)
         assert all(words in death for death in deaths)
@@ -151,6 +154,12 @@ def test_killed_at_every_row_of_the_update(
     index: int, rows: tuple[int | str, ...]
 ) -> None:
     survives(Point("update", rows, index=index))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_killed_in_an_update_whose_device_thread_has_saved(count: int) -> None:
+    """While the gradients were computed, from the second step on."""
+    survives(Point("update", (2,), launch=3), count=count)
 
 
 @pytest.mark.parametrize(("section", "rows"), [("prepare", (1,)), ("update", (1, 6))])
@@ -192,6 +201,23 @@ def test_killed_in_a_step(section: str, rows: tuple[int | str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("section", "rows"),
+    [
+        ("forward", (3,)),
+        ("backward", (5,)),
+        ("step", ("ended",)),
+        ("commit", ("saving", 1, "ended")),
+        ("update", ("saving", 3, "ended")),
+    ],
+)
+def test_killed_in_a_step_that_is_launched_as_one(
+    section: str, rows: tuple[int | str, ...]
+) -> None:
+    """As it is where there is one device."""
+    survives(Point(section, rows), count=1)
+
+
+@pytest.mark.parametrize(
     ("section", "launch", "rows"),
     [
         ("forward", 2, (6, "ended")),
@@ -225,10 +251,10 @@ async def state(mod: mx.Module, path: Path) -> Any:
     return *(await mod.get_params()), states
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize(("index", "count"), [(0, 1), (0, 2), (1, 2)])
 @pytest.mark.parametrize("section", ["forward", "commit", "update"])
 def test_a_step_that_fails_is_no_step_on_any_device(
-    section: str, index: int, tmp_path: Path
+    section: str, index: int, count: int, tmp_path: Path
 ) -> None:
     """The other device has updated its part already, or not: nobody can tell."""
 
@@ -236,7 +262,7 @@ def test_a_step_that_fails_is_no_step_on_any_device(
         mx.seed(5)
         first, second, *_ = batches()
         with sabotaged(Point(section, (1,), launch=2, index=index)):
-            mod = await bound(devices(mx.cpu, "process"), on_worker_death="fail")
+            mod = await bound(devices(mx.cpu, "process", count), on_worker_death="fail")
             await mod.step(first)
             before = await state(mod, tmp_path / "before")
             with pytest.raises(mx.errors.WorkerDied, match=rf"of cpu\({index}\)"):
@@ -245,7 +271,7 @@ def test_a_step_that_fails_is_no_step_on_any_device(
         # It goes on with the next call, as if the step had not been asked for.
         await mod.step(second)
         mx.seed(5)
-        other = await bound(devices(mx.cpu, "thread"))
+        other = await bound(devices(mx.cpu, "thread", count))
         await other.step(first)
         await other.forward(second, is_train=True)  # it has used up random numbers
         await other.step(second)
