@@ -44,7 +44,6 @@ REQUESTS: Schema = {
         "slot": int,
         "key": list,  # seed, step, row
         "version": int,  # of the parameters
-        "saved": bool,  # what it will change is in the journal
         "after": bool,  # not if the launch before it has failed
     },
     "close": {"number": int, "program": int},

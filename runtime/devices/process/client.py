@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -72,8 +72,6 @@ class Worker:
         self._users: dict[int, int] = {}  # of each mapped block
         self._pending: deque[Request] = deque()
         self._given_up: str | None = None
-        self._updating: ProcessProgram | None = None  # of the last update
-        self._saved: tuple[ProcessProgram, tuple[int, ...]] | None = None
 
     # What programs ask for --------------------------------------------------------
 
@@ -109,18 +107,10 @@ class Worker:
     def launch(self, program: ProcessProgram, launch: Launch) -> None:
         """Tell the worker to run a section."""
         self._ensure(program)
-        if launch.section == "update":
-            if self._computes_gradients:
-                self._save_update()
-            saved = self._saved == (program, program.writes())
-            launch = replace(launch, saved=saved)
-            self._updating, self._saved = program, None
         self._send_launch(program, launch)
 
     def finish(self, program: ProcessProgram) -> None:
         """Wait until all that was asked is answered; raise what is this program's."""
-        if self._computes_gradients:
-            self._save_update()
         while self._pending:
             try:
                 self._receive()
@@ -138,8 +128,6 @@ class Worker:
         """Let the worker free a program, and memory that no other one uses."""
         if self._programs.pop(program.number, None) is None:
             return
-        if self._updating is program:
-            self._updating = self._saved = None
         if self.process is not None:
             self._ask("close", "`close`", {"program": program.number})
         for block in program.blocks:
@@ -157,13 +145,6 @@ class Worker:
             process.close()
         for program in self.programs:
             program.close()
-
-    @property
-    def _computes_gradients(self) -> bool:
-        """Whether the worker computes what the next update will be made of."""
-        sections = [r.launch.section for r in self._pending if r.launch is not None]
-        computes = "step" in sections or "backward" in sections
-        return computes and "update" not in sections
 
     @property
     def programs(self) -> tuple[ProcessProgram, ...]:
@@ -207,7 +188,7 @@ class Worker:
         self._start(user.on_death)
         for program, launch in again:
             if program.failure is None:
-                self._send_launch(program, replace(launch, saved=False))
+                self._send_launch(program, launch)
 
     def _check_policy(self, died: WorkerDied, on_death: OnDeath) -> None:
         """Raise the death unless another process may take over."""
@@ -293,17 +274,10 @@ class Worker:
             "slot": launch.slot,
             "key": [key.seed, key.step, key.row],
             "version": launch.version,
-            "saved": launch.saved,
             "after": launch.after,
         }
         number = self._ask("launch", f"`{launch.section}`", fields, program, launch)
         program.launched[launch.section] = launch.slot, number
-
-    def _save_update(self) -> None:
-        """Save what the next update will change, on a core that would wait."""
-        program = self._updating
-        if program is not None and self._saved != (program, program.writes()):
-            self._saved = program, program.save_update()
 
     def _ask(
         self,

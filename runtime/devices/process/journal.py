@@ -103,12 +103,6 @@ class Layout:
             )
         return cls(entries, offset)
 
-    def changed_by(self, section: Section) -> tuple[str, ...]:
-        """The segments that a section changes."""
-        entry = self.entries.get(section)
-        spans = () if entry is None else entry.kept
-        return tuple(sorted({span.segment for span, _ in spans}))
-
 
 class Journal:
     """The journal of one program, over its bytes and those of the segments.
@@ -129,11 +123,10 @@ class Journal:
         self._data = data
         self._segment = segment
 
-    def begin(self, section: Section, slot: int, number: int, saved: bool) -> None:
-        """Save what the section will change, unless that was done, and count it."""
+    def begin(self, section: Section, slot: int, number: int) -> None:
+        """Save what the section will change, and count it."""
         if section in self._entries:
-            if not saved:
-                self.save(section, slot)
+            self.save(section, slot)
             self._entries[section][0][_SAVED] = number
 
     def save(self, section: Section, slot: int) -> None:

@@ -52,20 +52,18 @@ class SharedSegment(HostSegment):
 
     Attributes:
         block, offset: Where.
-        writes: How often it was written to from this process.
     """
 
-    __slots__ = ("block", "offset", "writes")
+    __slots__ = ("block", "offset")
     block: Block
     offset: int
-    writes: int
 
     @classmethod
     def within(cls, block: Block, offset: int, nbytes: int) -> SharedSegment:
         segment = cls.__new__(cls)
         segment.data = block.memory.data[offset : offset + nbytes]
         segment.nbytes, segment.version = nbytes, 0
-        segment.block, segment.offset, segment.writes = block, offset, 0
+        segment.block, segment.offset = block, offset
         return segment
 
     @property

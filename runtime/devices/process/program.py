@@ -37,7 +37,6 @@ class Launch:
     Attributes:
         section, slot, key: As `contract.Program.launch` was given them.
         version: Of the parameters, by which the worker knows whether to repack them.
-        saved: Whether the journal has already what the section will change.
         after: Whether it is to be left out if the launch before it fails.
     """
 
@@ -45,7 +44,6 @@ class Launch:
     slot: int
     key: StepKey
     version: int
-    saved: bool = False
     after: bool = False
 
     @property
@@ -86,7 +84,6 @@ class ProcessProgram(HostProgram):
         self._forward_generation = 0
         self._forward_version = 0
         layout = Layout.of(plan, PRIVATE)
-        self._updated = layout.changed_by("update")
         self._block, made, begin = lay_out(plan, shared, slots, layout.nbytes)
         self._journal_place = begin, layout.nbytes
 
@@ -131,7 +128,6 @@ class ProcessProgram(HostProgram):
     def fill(self, segment: str, value: float = 0.0) -> None:
         self.wait()
         super().fill(segment, value)
-        self._count_write(segment)
 
     def launch(
         self, section: Section, slot: int = 0, key: StepKey = FIRST_STEP
@@ -190,27 +186,7 @@ class ProcessProgram(HostProgram):
                 self.segments["parameter"].version += 1
         return True
 
-    def _count_write(self, segment: str) -> None:
-        shared = self.segments[segment]
-        if isinstance(shared, SharedSegment):
-            shared.writes += 1
-
     # For the worker --------------------------------------------------------------
-
-    def save_update(self) -> tuple[int, ...]:
-        """Save what the next update will change; see `Worker.finish`.
-
-        Returns:
-            How often that memory had been written to before.
-        """
-        writes = self.writes()
-        self.journal.save("update", 0)
-        return writes
-
-    def writes(self) -> tuple[int, ...]:
-        """How often what an update changes has been written to from this process."""
-        segments = [self.segments[name] for name in self._updated]
-        return tuple(s.writes for s in segments if isinstance(s, SharedSegment))
 
     @property
     def version(self) -> int:

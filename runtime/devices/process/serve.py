@@ -105,7 +105,7 @@ class Server:
         self._failed = True
         if "parameter" in program.segments:
             program.segments["parameter"].version = frame["version"]
-        journal.begin(section, slot, number, frame["saved"])
+        journal.begin(section, slot, number)
         try:
             program.launch(section, slot, StepKey(*frame["key"]))
             program.wait()

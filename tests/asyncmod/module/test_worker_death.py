@@ -156,12 +156,6 @@ def test_killed_at_every_row_of_the_update(
     survives(Point("update", rows, index=index))
 
 
-@pytest.mark.parametrize("count", [1, 2])
-def test_killed_in_an_update_whose_device_thread_has_saved(count: int) -> None:
-    """While the gradients were computed, from the second step on."""
-    survives(Point("update", (2,), launch=3), count=count)
-
-
 @pytest.mark.parametrize(("section", "rows"), [("prepare", (1,)), ("update", (1, 6))])
 def test_killed_in_an_update_by_definitions(
     section: str, rows: tuple[int, ...]

@@ -97,11 +97,9 @@ class Saboteur:
         begin, end = journal.Journal.begin, journal.Journal.end
         save = journal.Journal.save
 
-        def begun(
-            self: journal.Journal, section: Section, slot: int, n: int, saved: bool
-        ) -> None:
+        def begun(self: journal.Journal, section: Section, slot: int, n: int) -> None:
             saboteur.come(section, "saving")
-            begin(self, section, slot, n, saved)
+            begin(self, section, slot, n)
 
         def saved(self: journal.Journal, section: Section, slot: int) -> None:
             save(self, section, slot)
