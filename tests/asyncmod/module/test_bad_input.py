@@ -129,7 +129,8 @@ async def test_batch_sizes_that_differ() -> None:
 async def test_shapes_that_the_graph_contradicts() -> None:
     data = mx.sym.Variable("data")
     left = mx.sym.FullyConnected(data, num_hidden=2, name="fc")
-    net = left + mx.sym.FullyConnected(data, num_hidden=3, name="fc_too")
+    with mx.name.NameManager():  # automatic names count from here
+        net = left + mx.sym.FullyConnected(data, num_hidden=3, name="fc_too")
     async with mx.Module(net, label_names=None, context=mx.reference(0)) as module:
         with pytest.raises(ValueError, match="_plus0"):
             await module.bind([("data", (8, 5))])
