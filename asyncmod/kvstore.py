@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -261,8 +260,8 @@ class KVStore:
 
         def read() -> None:
             try:
-                updater.set_states(Path(fname).read_bytes())
-            except OptimizerStatesError as error:
+                updater.set_plain_states(packed_file.read(fname))
+            except ValueError as error:
                 raise OptimizerStatesError(f"{fspath(fname)}: {error}") from error
 
         await self._serve(read, in_thread=True)

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike, fspath
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -208,9 +207,8 @@ class Optimization:
                 of optimizer.
             OSError: it cannot be read.
         """
-        data = await trio.to_thread.run_sync(Path(fname).read_bytes)
         content = await trio.to_thread.run_sync(
-            optimizer_states.loads, data, self.optimizer
+            optimizer_states.read, fname, self.optimizer
         )
         before = self.optimizer.get_state()
         try:

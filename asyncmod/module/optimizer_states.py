@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from os import PathLike
 from typing import Any
 
-import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
@@ -70,15 +69,16 @@ def write(fname: str | PathLike[str], content: Content) -> None:
         ) from error
 
 
-def loads(data: bytes, optimizer: Optimizer) -> Content:
-    """Content from bytes, for this optimizer; it is not touched.
+def read(fname: str | PathLike[str], optimizer: Optimizer) -> Content:
+    """Content of a file, for this optimizer, which is not touched; synchronous.
 
     Raises:
-        OptimizerStatesError: the bytes are not of this format, or of another kind of
+        OptimizerStatesError: the file is not of this format, or of another kind of
             optimizer.
+        OSError: it cannot be read.
     """
     try:
-        read = msgpack.unpackb(data)
+        read = packed_file.read(fname)
         if read["format"] != FORMAT or read["version"] != VERSION:
             raise ValueError(f"format {read['format']!r} {read['version']!r}")
         states = {
@@ -92,7 +92,6 @@ def loads(data: bytes, optimizer: Optimizer) -> Content:
         KeyError,
         TypeError,
         AttributeError,
-        msgpack.UnpackException,
     ) as error:
         raise OptimizerStatesError(
             "this file holds no optimizer states of asyncmod (MXNet's `.states` are "

@@ -70,17 +70,32 @@ class Updater:
         """
         try:
             content = msgpack.unpackb(states)
+        except (ValueError, msgpack.UnpackException) as error:
+            raise _no_states(error) from error
+        self.set_plain_states(content)
+
+    def set_plain_states(self, content: Any) -> None:
+        """Continue from `plain_states`, as `packed_file.read` gives it.
+
+        Raises:
+            OptimizerStatesError: it is something else.
+        """
+        try:
             decoded = {index: decode(state) for index, state in content["states"]}
             whole = content["dump_optimizer"]
             optimizer = self.optimizer
             take = optimizer.set_state if whole else optimizer.go_on_from
             take(content["optimizer"])
-        except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
-            raise OptimizerStatesError(
-                "these bytes are no optimizer states of this format (MXNet's own "
-                f"pickles are not read): {error}"
-            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise _no_states(error) from error
         self.states = decoded
+
+
+def _no_states(error: Exception) -> OptimizerStatesError:
+    return OptimizerStatesError(
+        "these bytes are no optimizer states of this format (MXNet's own pickles are "
+        f"not read): {error}"
+    )
 
 
 def get_updater(optimizer: Optimizer) -> Updater:
@@ -118,6 +133,8 @@ def decode(state: Any) -> Any:
     """
     if isinstance(state, list):
         return tuple(decode(part) for part in state)
+    if isinstance(state, memoryview):
+        return bytes(state)
     if not isinstance(state, dict):
         return state
     if "list" in state:
