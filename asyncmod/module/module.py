@@ -577,7 +577,7 @@ class Module(ScopedModule):
         save_optimizer_states: bool = False,
         remove_amp_cast: bool = True,
     ) -> None:
-        """Write symbol, parameters and, if wanted, optimizer states.
+        """Write symbol, parameters and, if wanted, optimizer states, of one moment.
 
         Args:
             prefix: What the file names begin with.
@@ -585,18 +585,27 @@ class Module(ScopedModule):
             save_optimizer_states: Write `PREFIX-NNNN.states` too.
             remove_amp_cast: Leave casts of mixed precision out of the symbol.
         """
-        values = await self.get_params()
         optimizer_content = None
+        arguments: Mapping[str, Any]
+        auxiliaries: Mapping[str, Any]
         if save_optimizer_states:
             optimization = self._need_optimizer("save_optimizer_states")
-            optimizer_content = await optimization.content(
+            copied, optimizer_content = await optimization.snapshot(
                 self._bound("save_checkpoint")
             )
+            arguments, auxiliaries = copied.parameters, copied.mean_auxiliaries()
+        else:
+            arguments, auxiliaries = await self.get_params()
         name = f"{fspath(prefix)}-{epoch:04d}"
 
         def write() -> None:
             mxnet_checkpoint.write_checkpoint(
-                prefix, epoch, self._symbol, *values, remove_amp_cast
+                prefix,
+                epoch,
+                self._symbol,
+                arguments,
+                auxiliaries,
+                remove_amp_cast,
             )
             if optimizer_content is not None:
                 optimizer_states.write(f"{name}.states", optimizer_content)

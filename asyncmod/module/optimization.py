@@ -6,7 +6,7 @@ bound for inference), they are kept here.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike, fspath
@@ -22,6 +22,7 @@ from asyncmod.module.executors import Executors
 from asyncmod.optimizer import Optimizer, OptimizerStatesError
 from runtime.executor.accumulation import Part
 from runtime.executor.group import Updater
+from runtime.executor.snapshot import Snapshot
 from runtime.graph.update import MASTER
 
 
@@ -148,8 +149,15 @@ class Optimization:
         await result._write(executors, states)
         return result
 
-    async def _write(self, executors: Executors, states: States) -> None:
+    async def _write(
+        self,
+        executors: Executors,
+        states: States,
+        recount: Callable[[], None] | None = None,
+    ) -> None:
         if not executors.template.for_training:
+            if recount is not None:
+                recount()
             self.kept = states
             return
         group = executors.first.group
@@ -160,11 +168,11 @@ class Optimization:
             for state, arrays in states.of_rule.items()
             if state in self.updater.states
         }
-        if known:
-            await group.write_updater_states(self.updater, known)
+        if self.updater.rule is not None and (known or recount is not None):
+            await group.write_updater_states(self.updater, known, recount)
         own = {n: state for n, state in states.of_function.items() if n in updated}
-        if own:
-            await group.write_function_states(self.updater, own)
+        if self.updater.rule is None and (own or recount is not None):
+            await group.write_function_states(self.updater, own, recount)
         self.kept = States()
 
     async def _read(self, executors: Executors) -> States:
@@ -192,13 +200,34 @@ class Optimization:
             OptimizerStatesError: the user's own optimizer keeps something else than
                 arrays, numbers, texts, and tuples, lists and dicts of these.
         """
-        states = await self._read(executors)
-        return optimizer_states.collect(
-            self.optimizer, states.of_rule, states.of_function
+        return (await self.snapshot(executors))[1]
+
+    async def snapshot(
+        self, executors: Executors
+    ) -> tuple[Snapshot, optimizer_states.Content]:
+        """Parameters and the content of a file, as they stand between two steps."""
+        settings: dict[str, Any] = {}
+
+        def count() -> None:
+            settings.update(self.optimizer.get_state())
+
+        if executors.template.for_training:
+            copied = await executors.first.group.snapshot(self.updater, count)
+        else:
+            parameters, auxiliaries = await executors.first.group.read_parameters()
+            kept = self.kept
+            copied = Snapshot(parameters, [auxiliaries], kept.of_rule, kept.of_function)
+            count()
+        content = optimizer_states.Content(
+            type(self.optimizer).__name__.lower(),
+            settings,
+            copied.of_rule,
+            copied.of_function,
         )
+        return copied, content
 
     async def load(self, executors: Executors, fname: str | PathLike[str]) -> None:
-        """Set counts and states from such a file; whole or not at all.
+        """Set counts and states from such a file between two steps, whole or not.
 
         Learning rate, schedule and `rescale_grad` stay as they are.
 
@@ -210,14 +239,19 @@ class Optimization:
         content = await trio.to_thread.run_sync(
             optimizer_states.read, fname, self.optimizer
         )
-        before = self.optimizer.get_state()
+
+        def recount() -> None:
+            before = self.optimizer.get_state()
+            try:
+                self.optimizer.go_on_from(content.settings)
+            except BaseException:
+                self.optimizer.set_state(before)
+                raise
+
+        states = States(content.states, content.own)
         try:
-            self.optimizer.go_on_from(content.settings)
-            await self._write(executors, States(content.states, content.own))
-        except BaseException as error:
-            self.optimizer.set_state(before)
-            if isinstance(error, KeyError | TypeError | ValueError):
-                raise OptimizerStatesError(
-                    f"{fspath(fname)} holds states that do not fit this module: {error}"
-                ) from error
-            raise
+            await self._write(executors, states, recount)
+        except (KeyError, TypeError, ValueError) as error:
+            raise OptimizerStatesError(
+                f"{fspath(fname)} holds states that do not fit this module: {error}"
+            ) from error

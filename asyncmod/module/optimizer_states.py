@@ -34,14 +34,6 @@ class Content:
     own: dict[str, Any]
 
 
-def collect(
-    optimizer: Optimizer, states: dict[str, dict[str, Array]], own: dict[str, Any]
-) -> Content:
-    """What there is to save now."""
-    name = type(optimizer).__name__.lower()
-    return Content(name, optimizer.get_state(), states, own)
-
-
 def write(fname: str | PathLike[str], content: Content) -> None:
     """Write content to a file, which appears whole or not at all; synchronous.
 

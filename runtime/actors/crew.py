@@ -26,16 +26,24 @@ class Crew:
         self.names = tuple(str(actor.device_id) for actor in actors)
 
     async def run(
-        self, label: str, jobs: Sequence[Callable[[], T]], *, together: bool = False
+        self,
+        label: str,
+        jobs: Sequence[Callable[[], T]],
+        *,
+        together: bool = False,
+        begun: bool = False,
     ) -> list[T]:
         """Run one job per actor, and return what they return.
 
-        With `together` no actor goes on before all have ended their jobs.
+        With `together` no actor goes on before all have ended their jobs. What counts
+        as `begun` from the start cannot be withdrawn.
 
         Raises what the job of the lowest index raised, with the others' errors as
         notes. Cancellation withdraws the command, or waits for its end if it has begun.
         """
         command = Command(label, jobs, self.names, together=together)
+        if begun:
+            command.begin()
         send(command, self.actors)
         await command.wait()
         return command.results()

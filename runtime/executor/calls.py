@@ -68,6 +68,7 @@ class Calls:
         *,
         cheap: bool,
         together: bool = False,
+        at_once: Callable[[], None] | None = None,
     ) -> list[T]:
         """Run one job per device and return their results.
 
@@ -76,18 +77,27 @@ class Calls:
             jobs: One per device.
             cheap: Whether one device's job may run on the Trio thread.
             together: Whether no device goes on before all have ended their jobs.
+            at_once: Called on the Trio thread as the jobs are enqueued: nothing else
+                is in between. They cannot be withdrawn then. If it raises, they are
+                not run.
         """
         self.check_open()
         if cheap and len(jobs) == 1:
             await self.breathe()
             self.check_open()
             if self.can_inline:
+                if at_once is not None:
+                    at_once()
                 try:
                     return [jobs[0]()]
                 except BaseException as error:
                     error.add_note(f"on {self.crew.names[0]}")
                     raise
-        return await self.crew.run(label, jobs, together=together or self._together)
+        together = together or self._together
+        if at_once is not None:
+            at_once()
+        begun = at_once is not None
+        return await self.crew.run(label, jobs, together=together, begun=begun)
 
     async def close(self, jobs: Sequence[Callable[[], object]]) -> None:
         """Run the last jobs, which free everything; cannot be withdrawn."""

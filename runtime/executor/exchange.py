@@ -22,7 +22,13 @@ from runtime.executor.host_reduction import summed
 from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
 from runtime.executor.row_sparse import Gradient, write_gradient
-from runtime.executor.snapshot import Carried, StateArray, copy_from, sources
+from runtime.executor.snapshot import (
+    Carried,
+    Snapshot,
+    StateArray,
+    copy_from,
+    sources,
+)
 from runtime.executor.split import is_empty
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import nothing
@@ -184,6 +190,45 @@ class Exchange:
             share.gradients.update(part.gradients)
         return list(shares.values())
 
+    async def snapshot(self, update: Update, at_once: Callable[[], None]) -> Snapshot:
+        """Copy parameters, auxiliary states and optimizer states by one command.
+
+        Args:
+            update: Whose states to copy.
+            at_once: Called as the command is enqueued, on the Trio thread; for an
+                optimizer without a rule as the command runs, on the first device's.
+        """
+        has_rule = update.updater.rule is not None
+        there = sources(self._memory, update if has_rule else None)
+        targets = {array: np.empty(array.shape, array.dtype) for array in there}
+        copied = Snapshot()
+
+        def run(replica: AnyReplica) -> None:
+            copy_from(replica.index, there, targets)
+            if replica.index == 0 and not has_rule:
+                at_once()
+                copied.of_function = update.reduction.read_states()
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        await self._calls.run(
+            "copy state",
+            jobs,
+            cheap=self._cheap,
+            at_once=at_once if has_rule else None,
+        )
+        members, trained = self._memory.placement.members, self._memory.trained
+        counting = {m.share for m, t in zip(members, trained, strict=True) if t}
+        shares: dict[int, Arrays] = {s: {} for s in sorted(counting) or [0]}
+        for array, values in targets.items():
+            if array.kind == "parameter":
+                copied.parameters[array.name] = values
+            elif array.kind != "auxiliary":
+                copied.of_rule.setdefault(array.kind, {})[array.name] = values
+            elif array.share in shares:
+                shares[array.share][array.name] = values
+        copied.auxiliaries = list(shares.values())
+        return copied
+
     async def write_carried(self, shares: Sequence[Carried]) -> None:
         """Let each share of the batch carry this on."""
         placement, rows = self._memory.placement, self._memory.gradient_rows.tensors
@@ -289,9 +334,17 @@ class Exchange:
         )
 
     async def write_updater_states(
-        self, update: Update, states: Mapping[str, Mapping[str, Array]]
+        self,
+        update: Update,
+        states: Mapping[str, Mapping[str, Array]],
+        recount: Callable[[], None] | None = None,
     ) -> None:
-        """Set optimizer state of a rule."""
+        """Set optimizer state of a rule.
+
+        With `recount` the command cannot be withdrawn. It is called as the command is
+        enqueued: steps before have counted as they did, those behind go on from what it
+        sets.
+        """
         updater, tensors = update.updater, self._memory.parameters.tensors
         shapes = {name: tensors[name].shape for name in updater.parameters}
         checked: dict[str, Arrays] = {}
@@ -304,7 +357,15 @@ class Exchange:
             checked[state] = check_arrays(f"{state} of parameter", values, shapes)
         indexes = range(len(self._replicas))
         jobs = [partial(update.programs.write_states, i, checked) for i in indexes]
-        await self._calls.run("write states", jobs, cheap=self._cheap)
+        if recount is None:
+            await self._calls.run("write states", jobs, cheap=self._cheap)
+            return
+
+        def at_once() -> None:
+            recount()
+            update.numbers.begin_anew()
+
+        await self._calls.run("write states", jobs, cheap=self._cheap, at_once=at_once)
 
     async def read_function_states(self, update: Update) -> dict[str, Any]:
         """What an update function keeps for each parameter."""
@@ -313,11 +374,23 @@ class Exchange:
         )
 
     async def write_function_states(
-        self, update: Update, states: Mapping[str, Any]
+        self,
+        update: Update,
+        states: Mapping[str, Any],
+        recount: Callable[[], None] | None = None,
     ) -> None:
-        """Set what an update function keeps for each parameter."""
+        """Set what an update function keeps for each parameter.
+
+        `recount` is called on the first device's thread, where the function counts.
+        """
+
+        def write() -> None:
+            if recount is not None:
+                recount()
+            update.reduction.write_states(states)
+
         jobs: list[Callable[[], None]] = [nothing] * len(self._replicas)
-        jobs[0] = partial(update.reduction.write_states, states)
+        jobs[0] = write
         await self._calls.run("write states", jobs, cheap=self._cheap)
 
     def _read_gradients(self, replica: AnyReplica) -> Gradients:

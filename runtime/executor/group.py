@@ -31,7 +31,7 @@ from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.placement import members
 from runtime.executor.row_sparse import Gradient
-from runtime.executor.snapshot import Carried, StateArray
+from runtime.executor.snapshot import Carried, Snapshot, StateArray
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
@@ -375,11 +375,18 @@ class ExecutorGroup:
         return await self._exchange.read_updater_states(update)
 
     async def write_updater_states(
-        self, updater: Updater, states: Mapping[str, Mapping[str, Array]]
+        self,
+        updater: Updater,
+        states: Mapping[str, Mapping[str, Array]],
+        recount: Callable[[], None] | None = None,
     ) -> None:
-        """Set optimizer state by state name and parameter; rules only."""
+        """Set optimizer state by state name and parameter; rules only.
+
+        With `recount` the call cannot be withdrawn. It is called on the Trio thread at
+        the moment that parts the steps before from those after.
+        """
         update = await self._steps.prepared(updater)
-        await self._exchange.write_updater_states(update, states)
+        await self._exchange.write_updater_states(update, states, recount)
 
     async def read_function_states(self, updater: Updater) -> dict[str, Any]:
         """What an update function keeps, by parameter; copies."""
@@ -387,11 +394,18 @@ class ExecutorGroup:
         return await self._exchange.read_function_states(update)
 
     async def write_function_states(
-        self, updater: Updater, states: Mapping[str, Any]
+        self,
+        updater: Updater,
+        states: Mapping[str, Any],
+        recount: Callable[[], None] | None = None,
     ) -> None:
-        """Let an update function continue from these states."""
+        """Let an update function continue from these states.
+
+        `recount` is called on the first device's thread at the moment that parts the
+        steps before from those after.
+        """
         update = await self._steps.prepared(updater)
-        await self._exchange.write_function_states(update, states)
+        await self._exchange.write_function_states(update, states, recount)
 
     # Gradients ----------------------------------------------------------------------
 
@@ -455,6 +469,24 @@ class ExecutorGroup:
         wishes = self.spec.gradients.items() if self.spec.for_training else ()
         added = {name for name, wish in wishes if wish == "add"}
         return await self._exchange.copy_state(update, place, added)
+
+    async def snapshot(self, updater: Updater, at_once: Callable[[], None]) -> Snapshot:
+        """Copies of parameters, auxiliary and optimizer states between two steps.
+
+        Args:
+            updater: Whose states to copy.
+            at_once: Called at the moment that parts the steps before from those after,
+                where steps are counted: on the Trio thread, or if there is no rule on
+                the first device's.
+        """
+        update = await self._steps.prepared(updater)
+        copied = await self._exchange.snapshot(update, at_once)
+        copied.parameters = {n: copied.parameters[n] for n in self.parameter_names}
+        copied.auxiliaries = [
+            {n: part[n] for n in self.auxiliary_names if n in part}
+            for part in copied.auxiliaries
+        ]
+        return copied
 
     async def write_carried(self, shares: Sequence[Carried]) -> None:
         """Let each share of the batch carry on what `copy_state` has returned.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import Program
 from runtime.executor.collective import Update
-from runtime.executor.memory import Memory
+from runtime.executor.memory import Memory, mean
 from runtime.executor.row_sparse import Gradient
 from runtime.graph.ir import Shape
 
@@ -40,6 +40,31 @@ class StateArray:
     share: int
     shape: Shape
     dtype: str
+
+
+@dataclass
+class Snapshot:
+    """What stood on the devices at one moment, between two steps.
+
+    Attributes:
+        parameters: By name.
+        auxiliaries: Of each share of the batch that has had rows to train on.
+        of_rule: The optimizer's states by state name and parameter.
+        of_function: What an optimizer without a rule keeps, by parameter.
+    """
+
+    parameters: dict[str, Array] = field(default_factory=dict)
+    auxiliaries: list[dict[str, Array]] = field(default_factory=list)
+    of_rule: dict[str, dict[str, Array]] = field(default_factory=dict)
+    of_function: dict[str, Any] = field(default_factory=dict)
+
+    def mean_auxiliaries(self) -> dict[str, Array]:
+        """Their mean over the shares."""
+        names = dict.fromkeys(name for part in self.auxiliaries for name in part)
+        return {
+            name: mean([part[name] for part in self.auxiliaries if name in part])
+            for name in names
+        }
 
 
 @dataclass(frozen=True)

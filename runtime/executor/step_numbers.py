@@ -51,6 +51,12 @@ class StepNumbers:
         step.numbers = self
         self._dispatched.append(step)
 
+    def begin_anew(self) -> None:
+        """Other counts were set: what becomes of steps before changes them no more."""
+        for step in self._dispatched:
+            step.numbers = None
+        self._dispatched.clear()
+
     def withdrawn(self, step: Step) -> None:
         """A step will not be: give later ones the numbers that they then should have.
 
@@ -58,7 +64,7 @@ class StepNumbers:
         """
         if step.part is not None:
             step.part.fail()
-        if not step.updates:
+        if not step.updates or step.numbers is None:
             return
         position = self._dispatched.index(step)
         later = self._dispatched[position + 1 :]
@@ -75,7 +81,7 @@ class StepNumbers:
 
     def finished(self, step: Step, failed: bool) -> None:
         """A step has ended; one that failed was no step."""
-        if not step.updates:
+        if not step.updates or step.numbers is None:
             return
         self._dispatched.remove(step)
         if failed:
