@@ -48,8 +48,8 @@ class HistoryRows:
     ) -> None:
         """Give the history its rows and sums back."""
         history = self._history
-        history.epochs = await trio.to_thread.run_sync(_rows, arrays[EPOCHS])
-        history.batches = await trio.to_thread.run_sync(_rows, arrays[BATCHES])
+        history.epochs = await trio.to_thread.run_sync(_rows, arrays, EPOCHS)
+        history.batches = await trio.to_thread.run_sync(_rows, arrays, BATCHES)
         history.timing = dict(state["timing"])
         history.dropped_batches = state["dropped_batches"]
 
@@ -71,7 +71,10 @@ class _Packed:
         return self._content
 
 
-def _rows(packed: NDArray[Any]) -> list[Row]:
+def _rows(arrays: Mapping[str, NDArray[Any]], name: str) -> list[Row]:
+    # The thread may keep its arguments for a moment: a view of a file among them would
+    # keep that open.
+    packed = arrays[name]
     unpacker = msgpack.Unpacker(max_buffer_size=max(1, packed.nbytes))
     unpacker.feed(packed.data)
     return list(unpacker)
