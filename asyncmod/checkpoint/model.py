@@ -20,7 +20,7 @@ from asyncmod.checkpoint.writer import write_checkpoint
 from asyncmod.errors import CheckpointError
 from asyncmod.nd import NDArray
 from asyncmod.symbol import Symbol, load_json
-from runtime.executor.memory import mean
+from runtime.executor.sums import mean
 
 SCHEMA = "model"
 Values = dict[str, NDArray]

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.executor.group import GroupSpec
-from runtime.executor.host_reduction import summed
 from runtime.executor.row_sparse import Gradient
 from runtime.executor.snapshot import Carried
 from runtime.executor.split import merge, select, split
+from runtime.executor.sums import summed
 from runtime.row_sparse import RowSparseNDArray
 
 Array = NDArray[Any]

@@ -146,15 +146,22 @@ class Optimization:
         has_float16 = any(dtypes[name] == "float16" for name in indexes)
         updater = optimizer_setup.make_updater(optimizer, indexes, has_float16)
         result = cls(optimizer, updater, idx2name)
-        await result._write(executors, states)
+        await result.write(executors, states)
         return result
 
-    async def _write(
+    async def write(
         self,
         executors: Executors,
         states: States,
         recount: Callable[[], None] | None = None,
     ) -> None:
+        """Give the states to the executors, or keep them while none can hold them.
+
+        Args:
+            executors: Those of the module.
+            states: What they are to hold.
+            recount: Sets the optimizer's counts at the same moment.
+        """
         if not executors.template.for_training:
             if recount is not None:
                 recount()
@@ -250,7 +257,7 @@ class Optimization:
 
         states = States(content.states, content.own)
         try:
-            await self._write(executors, states, recount)
+            await self.write(executors, states, recount)
         except (KeyError, TypeError, ValueError) as error:
             raise OptimizerStatesError(
                 f"{fspath(fname)} holds states that do not fit this module: {error}"

@@ -23,8 +23,8 @@ from asyncmod.errors import CheckpointError, UnsupportedError
 from asyncmod.module import carried
 from asyncmod.module.optimization import Optimization, States
 from runtime.executor.group import ExecutorGroup
-from runtime.executor.memory import mean
 from runtime.executor.snapshot import StateArray
+from runtime.executor.sums import mean
 
 if TYPE_CHECKING:
     from asyncmod.module.module import Module
@@ -100,7 +100,7 @@ async def put_back(
             _optimizer_states(optimization, arrays, prefix),
             put_together(state["optimizer"]["own"], arrays),
         )
-        await optimization._write(executors, states)
+        await optimization.write(executors, states)
         optimization.optimizer.set_state(state["optimizer"]["state"])
         reseed(module, state["seed"])
         group.training_forwards = state["forwards"]

@@ -18,8 +18,6 @@ from runtime.executor.binding import Binding
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Update
 from runtime.executor.dispatch import COPY_LIMIT
-from runtime.executor.host_reduction import summed
-from runtime.executor.memory import mean
 from runtime.executor.merging import Merge
 from runtime.executor.row_sparse import Gradient, write_gradient
 from runtime.executor.snapshot import (
@@ -31,6 +29,7 @@ from runtime.executor.snapshot import (
 )
 from runtime.executor.split import is_empty
 from runtime.executor.staged import AnyReplica
+from runtime.executor.sums import mean, summed
 from runtime.executor.updater import nothing
 from runtime.graph.ir import Shape
 from runtime.row_sparse import RowSparseNDArray

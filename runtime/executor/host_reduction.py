@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from runtime.executor.memory import Memory
 from runtime.executor.row_sparse import Gradient, write_gradient
 from runtime.executor.step import Step
+from runtime.executor.sums import summed
 from runtime.executor.update_programs import UpdatePrograms
 from runtime.executor.updater import Updater
 from runtime.row_sparse import RowSparseNDArray
 
 Array = NDArray[Any]
-T = TypeVar("T")
 
 
 class HostReduction:
@@ -110,14 +110,3 @@ class HostReduction:
 
 def _total(name: str, gradients: Sequence[Mapping[str, Gradient]]) -> Gradient:
     return summed([part[name] for part in gradients if name in part])
-
-
-def summed(parts: Sequence[T]) -> T:
-    """The sum of equal arrays, in order; one part is returned as it is.
-
-    All are NumPy arrays, or all are row-sparse.
-    """
-    total: Any = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return cast(T, total)

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from runtime.actors.crew import Crew, shielded
@@ -206,13 +205,3 @@ def group_by(keys: Sequence[str]) -> tuple[tuple[int, ...], ...]:
     for position, key in enumerate(keys):
         groups.setdefault(key, []).append(position)
     return tuple(map(tuple, groups.values()))
-
-
-def mean(parts: Sequence[Array]) -> Array:
-    """The mean of equal arrays, summed in order; one part is returned as it is."""
-    if len(parts) == 1:
-        return parts[0]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return np.asarray(total / len(parts)).astype(parts[0].dtype, copy=False)

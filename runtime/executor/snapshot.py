@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from runtime.devices.contract import Program
 from runtime.executor.collective import Update
-from runtime.executor.memory import Memory, mean
+from runtime.executor.memory import Memory
 from runtime.executor.row_sparse import Gradient
+from runtime.executor.sums import mean
 from runtime.graph.ir import Shape
 
 Array = NDArray[Any]
