@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import trio
 
-from asyncmod.callback.monitor import Mode, Monitor
+from asyncmod.callback.best_value import BestValue, Mode
 from asyncmod.module.callbacks import BatchEndParam
 
 
@@ -50,13 +50,13 @@ class BestParameters:
     ) -> None:
         self.module = module
         self.best_epoch: int | None = None
-        self._monitor = Monitor(monitor, mode, min_delta)
+        self._best = BestValue(monitor, mode, min_delta)
         self._parameters: tuple[Any, Any] | None = None
 
     @property
     def best(self) -> float | None:
         """The best value so far; None before the first."""
-        return self._monitor.value
+        return self._best.value
 
     async def __call__(self, param: BatchEndParam) -> None:
         """Copy the parameters if they are the best; cancelled, keep those before.
@@ -64,10 +64,10 @@ class BestParameters:
         Raises:
             ArgumentError: the metric has no such value, or `auto` does not know it.
         """
-        name, value = self._monitor.read(param)
-        if self._monitor.is_better(name, value):
+        name, value = self._best.read(param)
+        if self._best.is_better(name, value):
             self._parameters = await self.module.get_params()
-            self._monitor.value = value
+            self._best.value = value
             self.best_epoch = param.epoch
 
     async def restore(self) -> None:
@@ -85,7 +85,7 @@ class BestParameters:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `get_state`."""
-        self._monitor.value = state["best"]
+        self._best.value = state["best"]
         self.best_epoch = state["best_epoch"]
         self._parameters = state["parameters"]
 

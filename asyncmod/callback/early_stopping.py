@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asyncmod.callback.monitor import Mode, Monitor
+from asyncmod.callback.best_value import BestValue, Mode
 from asyncmod.errors import ArgumentError, StopTraining
 from asyncmod.module.callbacks import BatchEndParam
 
@@ -46,12 +46,12 @@ class EarlyStopping:
         self.patience = patience
         self.best_epoch: int | None = None
         self.waited = 0
-        self._monitor = Monitor(monitor, mode, min_delta)
+        self._best = BestValue(monitor, mode, min_delta)
 
     @property
     def best(self) -> float | None:
         """The best value so far; None before the first."""
-        return self._monitor.value
+        return self._best.value
 
     async def __call__(self, param: BatchEndParam) -> None:
         """Judge an epoch.
@@ -60,9 +60,9 @@ class EarlyStopping:
             StopTraining: it is time to stop.
             ArgumentError: the metric has no such value, or `auto` does not know it.
         """
-        name, value = self._monitor.read(param)
-        if self._monitor.is_better(name, value):
-            self._monitor.value = value
+        name, value = self._best.read(param)
+        if self._best.is_better(name, value):
+            self._best.value = value
             self.best_epoch = param.epoch
             self.waited = 0
             return
@@ -81,5 +81,5 @@ class EarlyStopping:
 
     def set_state(self, state: Mapping[str, Any]) -> None:
         """Continue from `get_state`."""
-        self._monitor.value = state["best"]
+        self._best.value = state["best"]
         self.best_epoch, self.waited = state["best_epoch"], state["waited"]

@@ -260,16 +260,16 @@ class Saving:
         name = self._settings.keep_best
         if name is None:
             return False
-        from asyncmod.callback.monitor import Monitor
+        from asyncmod.callback.best_value import BestValue
 
-        monitor = Monitor(name, self._settings.mode, 0.0)
+        best = BestValue(name, self._settings.mode, 0.0)
         named = dict(values)
         if name not in named:
             raise ArgumentError(
                 f"`keep_best` is {name!r}, but the metric has: {', '.join(named)}"
             )
-        monitor.value = None if self._best is None else self._best[1]
-        if not monitor.is_better(name, named[name]):
+        best.value = None if self._best is None else self._best[1]
+        if not best.is_better(name, named[name]):
             return False
         self._best = (position.step, float(named[name]))
         return True

@@ -1,4 +1,4 @@
-"""Which validation is the best so far, by one value of the metric."""
+"""BestValue: which validation is the best so far, by one value of the metric."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SMALL_IS_GOOD = (
 )
 
 
-class Monitor:
+class BestValue:
     """Compares one value of the metric with the best before.
 
     Args:
@@ -29,6 +29,9 @@ class Monitor:
         mode: Whether small (`min`) or large (`max`) values are good; `auto` knows it
             of MXNet's metrics by their names.
         min_delta: By how much a value must be better to count as better; at least 0.
+
+    Attributes:
+        value: The best so far, set by whoever compares; None before the first.
 
     Raises:
         ArgumentError: another mode, or a negative `min_delta`.
@@ -45,7 +48,7 @@ class Monitor:
         self._min_delta = min_delta
 
     def read(self, param: BatchEndParam) -> tuple[str, float]:
-        """Name and value of what is monitored.
+        """Name and value of what is compared.
 
         Raises:
             ArgumentError: the metric has no such value, or several and none is chosen.
