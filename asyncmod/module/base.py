@@ -11,6 +11,7 @@ Next: `asyncmod.module.fit_loop`.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from operator import length_hint
 from os import PathLike
 from typing import Any, ClassVar
@@ -362,6 +363,7 @@ class BaseModule:
         sparse_row_id_fn: Any = None,
         *,
         in_flight: int = 2,
+        snapshot: bool = False,
     ) -> Any:
         """Outputs for all batches of an iterator, for one batch, or for one array.
 
@@ -374,6 +376,9 @@ class BaseModule:
             always_output_list: A list even if there is one output.
             sparse_row_id_fn: Handed to `prepare`.
             in_flight: Batches under way at once, 1 or 2.
+            snapshot: Whether all batches see the values that stand now, whatever is
+                trained meanwhile; costs a copy of them. Else each batch sees those of
+                some whole step.
 
         Returns:
             From an array: the first output. From a DataBatch: its list of outputs,
@@ -384,8 +389,20 @@ class BaseModule:
         Raises:
             ModuleStateError: not bound, or without parameters.
             ArgumentError: `eval_data` is none of these, or batches cannot be merged.
+            UnsupportedError: `snapshot` of anything but a Module.
         """
         self._need_params("predict")
+        if snapshot:
+            async with self._frozen() as frozen:
+                return await frozen.predict(
+                    eval_data,
+                    num_batch,
+                    merge_batches,
+                    reset,
+                    always_output_list,
+                    sparse_row_id_fn,
+                    in_flight=in_flight,
+                )
         kinds = ("__array__", "__dlpack__", "tocsr")
         if any(hasattr(eval_data, name) for name in kinds):
             outputs = await self._predict_batch(DataBatch([eval_data]))
@@ -644,6 +661,12 @@ class BaseModule:
         """Begin an inference forward; here it is complete at once."""
         await self.forward(batch, is_train=False)
         return CompletedStep(self.get_outputs)
+
+    def _frozen(self) -> AbstractAsyncContextManager[BaseModule]:
+        """A module of its own with the values of this moment, for `predict`."""
+        raise UnsupportedError(
+            f"predict(snapshot=True) is there for Module, not for {type(self).__name__}"
+        )
 
     async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
         """Copy the training's state; see `asyncmod.module.training_state.gather`."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Self
@@ -54,6 +55,7 @@ from asyncmod.module.descriptions import (
     parse_shapes,
 )
 from asyncmod.module.executors import Executors
+from asyncmod.module.frozen import frozen
 from asyncmod.module.monitoring import Monitoring
 from asyncmod.module.optimization import Optimization
 from asyncmod.module.scoped import ScopedModule
@@ -159,6 +161,20 @@ class Module(ScopedModule):
         executors, self._executors = self._executors, None
         if executors is not None:
             await executors.aclose()
+
+    def _frozen(self) -> AbstractAsyncContextManager[Module]:
+        twin = Module(
+            self._symbol,
+            self._data_names,
+            self._label_names,
+            self.logger,
+            list(self._contexts),
+            self._workload,
+            state_names=self._state_names,
+            group2ctxs=list(self._placements) or None,
+            on_worker_death=self._on_worker_death,
+        )
+        return frozen(self, twin, lambda module: module._bound("predict").current.group)
 
     async def _retire(self) -> None:
         """Free the executors; what they were bound with stays readable."""

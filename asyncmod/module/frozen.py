@@ -1,0 +1,54 @@
+"""A module's values of one moment in a module of their own.
+
+For predictions that take long beside a training: all of them then use the parameters
+that stood between the same two steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from asyncmod.module.batches import Array
+from runtime.executor.group import ExecutorGroup
+from runtime.executor.snapshot import Carried, StateArray
+
+if TYPE_CHECKING:
+    from asyncmod.module.module import Module
+
+
+@asynccontextmanager
+async def frozen(
+    module: Module, twin: Module, group_of: Callable[[Module], ExecutorGroup]
+) -> AsyncIterator[Module]:
+    """Let `twin` have copies of the module's values for the body of an `async with`.
+
+    It runs on the same devices, so that its calls queue up with those of the module;
+    its memory is its own, and is freed at the end.
+
+    Args:
+        module: Bound and with parameters.
+        twin: Of the same symbol and contexts, not bound.
+        group_of: The executors of a module that is bound.
+    """
+    group = group_of(module)
+    parameters: dict[str, Array] = {}
+    shares: list[dict[str, Array]] = [{} for _ in group.spec.devices]
+
+    def place(array: StateArray) -> Array:
+        values = parameters if array.kind == "parameter" else shares[array.share]
+        return values.setdefault(array.name, np.empty(array.shape, array.dtype))
+
+    carried = await group.copy_state(None, place)
+    async with twin:
+        await twin.bind(module.data_shapes, for_training=False)
+        copy = group_of(twin)
+        # The module may share its memory with other graphs.
+        ours = [{n: part[n] for n in copy.auxiliary_names} for part in shares]
+        await twin.set_params({n: parameters[n] for n in copy.parameter_names}, ours[0])
+        await copy.write_share_auxiliaries(ours)
+        await copy.write_carried([Carried(share.states) for share in carried])
+        yield twin
