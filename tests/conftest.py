@@ -1,4 +1,7 @@
-"""What every test gets: a check that it left nothing behind, and calm Hypothesis."""
+"""What every test gets: a check that it left nothing behind, and calm Hypothesis.
+
+At the end of a run: what each part has taken.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from tests.budgets import Spent
 from tests.leaks import Resources
 
 # The machine may be busy: a slow example is no failure. CI runs the same examples
@@ -18,6 +22,19 @@ hypothesis.settings.register_profile(
     "ci", deadline=None, derandomize=True, print_blob=True
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
+
+
+_spent = Spent()
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    _spent.add(report.nodeid, report.duration)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("time by part")
+    for line in _spent.lines():
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)
