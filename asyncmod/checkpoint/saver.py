@@ -37,10 +37,11 @@ class Abandoned(BaseException):
 class Saver:
     """Writes the checkpoints of one training; enter it with `async with`.
 
-    Leaving it waits for the write under way, and raises what went wrong. If the block
-    ends by an error or is cancelled, the write is abandoned between two blocks of
-    4 MiB: then the file does not appear, nothing is left of it, and no thread outlives
-    the scope. That may take as long as one block, or as bringing a file to the disk.
+    Leaving it waits for the write under way, and raises what went wrong in it (after
+    an error of the block: logs it). If the block is cancelled, the write is abandoned
+    between two blocks of 4 MiB: then the file does not appear, nothing is left of it,
+    and no thread outlives the scope. That may take as long as one block, or as bringing
+    a file to the disk.
 
     Args:
         settings: Where and how to save.
@@ -147,6 +148,9 @@ class Saver:
         try:
             if error is None:
                 await self.finish()
+            elif isinstance(error, Exception) and self._writing is not None:
+                # What is being written is whole, and may be the last for a while.
+                await self._writing.finished()
         finally:
             await self._abandon()
 

@@ -178,6 +178,28 @@ async def let_one_through(system: Gated) -> None:
     system.writes.release()
 
 
+async def test_a_write_is_finished_after_an_error(tmp_path: Path) -> None:
+    """What was saved before a training failed is what it can go on from."""
+    system = Gated()
+
+    async def failing() -> None:
+        async with Saver(Checkpoint(tmp_path / "net"), Log(), system) as saver:
+            await saver.ready()
+            fill(saver, 1, 2 * BLOCK)
+            saver.begin(replace(HEADER, step=5))
+            await system.reached.wait()
+            trio.lowlevel.spawn_system_task(let_all_through, system)
+            raise ValueError("of the training")
+
+    with pytest.raises(ValueError, match="of the training"):
+        await failing()
+    assert names(tmp_path) == ["net-0005.asyncmod"]
+
+
+async def let_all_through(system: Gated) -> None:
+    system.let_through()
+
+
 async def test_what_killed_processes_left_is_removed(tmp_path: Path) -> None:
     (tmp_path / "net-0007.asyncmod.0000.partial").touch()
     async with Saver(Checkpoint(tmp_path / "net"), Log()) as saver:
