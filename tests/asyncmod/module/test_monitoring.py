@@ -12,6 +12,8 @@ import trio
 
 import asyncmod as mx
 from asyncmod.nd import NDArray
+from runtime.actors.actor import send
+from runtime.actors.command import Command
 from tests.asyncmod.module.nets import (
     Array,
     aux_values,
@@ -289,14 +291,18 @@ async def test_fit_that_fails_leaves_the_monitor_inactive() -> None:
 
 
 async def test_a_cancelled_call_reports_nothing() -> None:
-    monitor = mx.mon.Monitor(1)
-    async with mx.Module(mlp()) as module:
+    monitor, gate = mx.mon.Monitor(1), threading.Event()
+    async with mx.open_runtime() as runtime, mx.Module(mlp()) as module:
         await ready(module)
         module.install_monitor(monitor)
         monitor.tic()
+        [actor] = runtime._actors.values()
+        # What has begun runs to its end, so the device must not come to it.
+        send(Command("hold", [lambda: gate.wait(10)], ["cpu(0)"]), [actor])
         with trio.CancelScope() as scope:
             scope.cancel()
             await module.forward(batch())
+        gate.set()
         assert scope.cancelled_caught
         assert monitor.toc() == []
         monitor.tic()
