@@ -215,12 +215,21 @@ class Command(Generic[T]):
                 raise
             if not isinstance(error, trio.Cancelled):
                 interrupt = error  # ctrl-C, which nobody would repeat
-            with trio.CancelScope(shield=True):
-                await doorbell.wait()
+            while not await self._is_heard(doorbell):
+                pass
         self._give_back(doorbell)
         self._finish()
         if interrupt is not None:
             raise interrupt
+
+    async def _is_heard(self, doorbell: Doorbell) -> bool:
+        """Wait whatever is cancelled; False if ctrl-C came once more meanwhile."""
+        try:
+            with trio.CancelScope(shield=True):
+                await doorbell.wait()
+        except KeyboardInterrupt:
+            return False
+        return True
 
     def _ignore(self, doorbell: Doorbell) -> None:
         """Wait no more; if it was rung meanwhile, the command has finished."""
