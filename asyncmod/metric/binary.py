@@ -36,7 +36,7 @@ class _BinaryMetric(EvalMetric):
         )
 
     def figure(self, counts: Counts) -> float:
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define `figure`")
 
     def reset(self) -> None:
         """Clear everything."""

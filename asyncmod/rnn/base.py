@@ -49,7 +49,7 @@ class BaseRNNCell:
     @property
     def state_info(self) -> list[StateInfo]:
         """Shape (0 for the batch) and layout of each state."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define `state_info`")
 
     @property
     def state_shape(self) -> list[tuple[int, ...]]:
@@ -73,7 +73,7 @@ class BaseRNNCell:
         Returns:
             The step's output, and the states for the next step.
         """
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} must define `__call__`")
 
     def begin_state(
         self, func: Callable[..., Symbol] = symbol.zeros, **kwargs: Any

@@ -26,12 +26,6 @@ def offer(how: Linger | None) -> None:
     _linger = how or _linger
 
 
-def linger(address: int, value: int) -> None:
-    """Wait so, if some device has offered how; else return at once."""
-    if _linger is not None:
-        _linger(address, value)
-
-
 class Word:
     """A number that one thread changes while another waits for that."""
 
@@ -52,5 +46,5 @@ class Word:
 
     def linger(self, value: int) -> None:
         """Return when the number is not `value` any more, or after a little while."""
-        if self._number.value == value:
-            linger(self._address, value)
+        if _linger is not None and self._number.value == value:
+            _linger(self._address, value)

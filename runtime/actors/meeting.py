@@ -5,9 +5,8 @@ from __future__ import annotations
 import ctypes
 import time
 
-from runtime.actors.linger import linger
-
-_NAP_SECONDS = 50e-6
+_FIRST_NAP, _LONGEST_NAP = 50e-6, 1e-3  # seconds
+_GROWTH = 1.1  # so that naps add a tenth to the wait at most
 
 
 class Meeting:
@@ -33,12 +32,14 @@ class Meeting:
     def wait(self) -> bool:
         """Wait until all have come; False as soon as one of them has failed.
 
-        Native code cannot wake a thread that blocks, so this looks again and again, and
-        naps in between.
+        Native code cannot wake a thread that blocks, so this looks again and again. It
+        has looked without a break already; from here on it naps in between, since the
+        other device may be much slower and the core is for others.
         """
+        nap = _FIRST_NAP
         while True:
             missing, failed = self._words
             if failed or not missing:
                 return not failed
-            linger(self.address, missing)
-            time.sleep(_NAP_SECONDS)
+            time.sleep(nap)
+            nap = min(nap * _GROWTH, _LONGEST_NAP)

@@ -6,7 +6,7 @@ import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from runtime.devices.contract import StepKey
 from runtime.devices.factory import create_device
@@ -34,8 +34,8 @@ class Server:
     def __init__(
         self, connection: socket.socket, generation: int, kind: str, index: int
     ) -> None:
-        device = create_device(kind, index)
-        self._device: HostDevice = device  # type: ignore[assignment]
+        # The kinds that have workers are all of them host devices.
+        self._device = cast(HostDevice, create_device(kind, index))
         self._connection = connection
         self._generation = generation
         self._memories: dict[int, SharedMemory] = {}

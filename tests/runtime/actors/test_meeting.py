@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import time
 
 from runtime.actors.meeting import Meeting
 
@@ -36,3 +37,19 @@ def test_one_has_failed() -> None:
     meeting.fail()
     thread.join(10)
     assert ends == [False]
+
+
+def test_a_long_wait_leaves_the_core_to_others() -> None:
+    meeting, shares = Meeting(1), list[float]()
+
+    def wait() -> None:
+        begin, used = time.monotonic(), time.thread_time()
+        meeting.wait()
+        shares.append((time.thread_time() - used) / (time.monotonic() - begin))
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(0.3)
+    come(meeting)
+    thread.join(10)
+    assert shares[0] < 0.3
