@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +96,8 @@ def test_table_compares_the_best_of_each_library(bench: Modules) -> None:
         ("W2", 25 * 20 + 20 + 500 * 50 + 50 + 800 * 500 + 500 + 5000 + 10, 4),
         # What PyTorch counts for the same network.
         ("W3_64", 272_474, 22),
+        # As PyTorch counts: MXNet too has two biases for each gate.
+        ("W4", 2 * 10000 * 200 + 10000 + 2 * (2 * 800 * 200 + 2 * 800), 2),
         ("W5", 16 * 32 + 32 + 32 * 4 + 4, 2),
     ],
 )
@@ -103,12 +106,14 @@ def test_symbols_have_the_sizes_meant(
 ) -> None:
     workload = bench.workloads.WORKLOADS[name]
     net = bench.workloads.symbol(name, asyncmod.symbol)
-    shapes, outputs, _ = net.infer_shape(data=(workload.batch, *workload.shape))
-    assert outputs == [(workload.batch, workload.classes)]
+    shapes, outputs, _ = net.infer_shape(
+        data=workload.data_shape, softmax_label=workload.label_shape
+    )
+    assert outputs == [(math.prod(workload.label_shape), workload.classes)]
     sizes = {
         argument: shape
         for argument, shape in zip(net.list_arguments(), shapes, strict=True)
-        if argument not in ("data", "softmax_label")
+        if argument not in ("data", "softmax_label", *workload.state_names)
     }
     count = 0
     for shape in sizes.values():
@@ -118,6 +123,19 @@ def test_symbols_have_the_sizes_meant(
         count += size
     assert count == parameters
     assert sum(name.endswith("_weight") for name in sizes) == layers
+
+
+@pytest.mark.parametrize("name", ["W2", "W4", "W5"])
+def test_a_batch_has_what_the_network_takes(bench: Modules, name: str) -> None:
+    workload = bench.workloads.WORKLOADS[name]
+    data, label = bench.inputs.batch_of(workload)
+    net = bench.workloads.symbol(name, asyncmod.symbol)
+    shapes, _, _ = net.infer_shape(data=data.shape, softmax_label=label.shape)
+    assert None not in shapes
+    assert data.shape[workload.layout.find("N")] == workload.batch
+    assert 0 <= label.min() < label.max() < workload.classes
+    if workload.is_sequence:
+        assert (data % 1 == 0).all()
 
 
 def test_every_rule_with_a_kernel_is_timed(bench: Modules) -> None:

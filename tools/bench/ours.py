@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
-import numpy as np
+from inputs import batch_of
 from measurement import Clock, Options, read_options, report
 from workloads import LEARNING_RATE, MOMENTUM, WORKLOADS, symbol
 
@@ -19,8 +19,10 @@ import asyncmod as mx
 class SameBatch:
     """An iterator that gives one batch over and over, for as long as a clock runs."""
 
-    def __init__(self, batch: mx.io.DataBatch, mod: mx.Module, clock: Clock) -> None:
-        self.batch_size = len(batch.data[0])
+    def __init__(
+        self, batch: mx.io.DataBatch, size: int, mod: mx.Module, clock: Clock
+    ) -> None:
+        self.batch_size = size
         self.provide_data = mod.data_shapes
         self.provide_label = mod.label_shapes
         self._batch = batch
@@ -44,18 +46,17 @@ class SameBatch:
 
 async def main(options: Options) -> None:
     workload = WORKLOADS[options.workload]
-    random = np.random.default_rng(0)
-    data = random.standard_normal((workload.batch, *workload.shape), np.float32)
-    label = random.integers(0, workload.classes, workload.batch).astype(np.float32)
+    data, label = batch_of(workload)
     batch = mx.io.DataBatch([data], [label])
     net = symbol(options.workload, mx.symbol)
     variant, _, worker = options.variant.partition("-")
     worker = worker or "thread"
     contexts = [mx.cpu(index, worker=worker) for index in range(options.threads)]
-    async with mx.Module(net, context=contexts) as mod:
+    states = workload.state_names
+    async with mx.Module(net, context=contexts, state_names=states) as mod:
         await mod.bind(
-            [("data", data.shape)],
-            [("softmax_label", label.shape)],
+            [mx.io.DataDesc("data", data.shape, layout=workload.layout)],
+            [mx.io.DataDesc("softmax_label", label.shape, layout=workload.layout)],
             for_training=options.training,
         )
         await mod.init_params(mx.init.Xavier())
@@ -71,7 +72,8 @@ async def main(options: Options) -> None:
         if variant == "single":
             await one_by_one(mod, batch, clock, options.training)
         else:
-            await pipelined(mod, SameBatch(batch, mod, clock), options.training)
+            batches = SameBatch(batch, workload.batch, mod, clock)
+            await pipelined(mod, batches, options.training)
     report("asyncmod", version("asyncmod"), options, clock)
 
 

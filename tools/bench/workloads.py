@@ -19,12 +19,34 @@ class Workload:
         shape: One row, channels first.
         classes: How many classes the labels name.
         network: Which network; see `symbol`.
+        is_sequence: Whether a row is a sequence of class numbers with a label for each;
+            time is the first axis then, the batch the second one.
     """
 
     batch: int
     shape: tuple[int, ...]
     classes: int
     network: str
+    is_sequence: bool = False
+
+    @property
+    def data_shape(self) -> tuple[int, ...]:
+        if self.is_sequence:
+            return (*self.shape, self.batch)
+        return (self.batch, *self.shape)
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        return self.data_shape if self.is_sequence else (self.batch,)
+
+    @property
+    def layout(self) -> str:
+        return "TN" if self.is_sequence else "NCHW"
+
+    @property
+    def state_names(self) -> list[str]:
+        """Inputs of the symbol that stay zero."""
+        return ["state", "state_cell"] if self.is_sequence else []
 
 
 WORKLOADS = {
@@ -33,6 +55,7 @@ WORKLOADS = {
     "W2": Workload(64, (1, 28, 28), 10, "lenet"),
     "W3_64": Workload(64, (3, 32, 32), 10, "resnet20"),
     "W3_128": Workload(128, (3, 32, 32), 10, "resnet20"),
+    "W4": Workload(32, (32,), 10000, "language_model", is_sequence=True),
     "W5": Workload(8, (16,), 4, "tiny"),
 }
 
@@ -41,6 +64,9 @@ HIDDEN = {"mlp": (512, 256), "tiny": (32,)}
 # Channels and first stride of the three groups of blocks of the residual network.
 GROUPS = ((16, 1), (32, 2), (64, 2))
 BLOCKS_PER_GROUP = 3
+# Width and number of the layers of the language model.
+RECURRENT_WIDTH = 200
+RECURRENT_LAYERS = 2
 # All peers train with these.
 LEARNING_RATE = 0.01
 MOMENTUM = 0.9
@@ -49,8 +75,17 @@ MOMENTUM = 0.9
 def symbol(name: str, sym: Any) -> Any:
     """The network of workload `name` with a softmax head, composed with `sym`."""
     workload = WORKLOADS[name]
-    body = {"mlp": mlp, "tiny": mlp, "lenet": lenet, "resnet20": resnet20}
+    body = {
+        "mlp": mlp,
+        "tiny": mlp,
+        "lenet": lenet,
+        "resnet20": resnet20,
+        "language_model": language_model,
+    }
     net = body[workload.network](sym, sym.Variable("data"), workload)
+    if workload.is_sequence:
+        label = sym.Reshape(sym.Variable("softmax_label"), shape=(-1,))
+        return sym.SoftmaxOutput(net, label, name="softmax")
     return sym.SoftmaxOutput(net, name="softmax")
 
 
@@ -103,3 +138,18 @@ def normalized_convolution(
         no_bias=True,
     )
     return sym.BatchNorm(x, fix_gamma=False, eps=1e-5, momentum=0.9)
+
+
+def language_model(sym: Any, x: Any, workload: Workload) -> Any:
+    width = RECURRENT_WIDTH
+    x = sym.Embedding(x, input_dim=workload.classes, output_dim=width)
+    x = sym.RNN(
+        x,
+        sym.Variable("recurrent", init='["uniform", {"scale": 0.05}]'),
+        *(sym.Variable(name, __layout__="LNC") for name in workload.state_names),
+        state_size=width,
+        num_layers=RECURRENT_LAYERS,
+        mode="lstm",
+    )
+    x = sym.Reshape(x, shape=(-1, width))
+    return sym.FullyConnected(x, num_hidden=workload.classes)

@@ -22,6 +22,8 @@ from workloads import (
     HIDDEN,
     LEARNING_RATE,
     MOMENTUM,
+    RECURRENT_LAYERS,
+    RECURRENT_WIDTH,
     WORKLOADS,
     Workload,
 )
@@ -128,6 +130,41 @@ def resnet20(workload: Workload) -> Network:
     return parameters, forward
 
 
+def language_model(workload: Workload) -> Network:
+    width = RECURRENT_WIDTH
+    layers = [
+        (*dense(width, 4 * width), weight(width, 4 * width))
+        for _ in range(RECURRENT_LAYERS)
+    ]
+    table = weight(workload.classes, width)
+    parameters = table, layers, dense(width, workload.classes)
+
+    def forward(parameters: Any, x: Array) -> Array:
+        table, layers, last = parameters
+        x = table[x]
+        for layer in layers:
+            x = long_short_term_memory(x, *layer)
+        return x.reshape(-1, width) @ last[0] + last[1]
+
+    return parameters, forward
+
+
+def long_short_term_memory(x: Array, w: Array, b: Array, recurrent: Array) -> Array:
+    def step(states: tuple[Array, Array], projected: Array) -> Any:
+        hidden, memory = states
+        gates = jnp.split(projected + hidden @ recurrent, 4, axis=1)
+        take, keep, new, give = (
+            jnp.tanh(gate) if i == 2 else jax.nn.sigmoid(gate)
+            for i, gate in enumerate(gates)
+        )
+        memory = keep * memory + take * new
+        hidden = give * jnp.tanh(memory)
+        return (hidden, memory), hidden
+
+    nothing = jnp.zeros((x.shape[1], len(recurrent)))
+    return lax.scan(step, (nothing, nothing), x @ w + b)[1]
+
+
 def configure(options: Options) -> None:
     """Bound the threads of XLA, which looks here when its first array is made."""
     jax.config.update("jax_platforms", "cpu")
@@ -143,12 +180,21 @@ def configure(options: Options) -> None:
 def main(options: Options) -> None:
     configure(options)
     workload = WORKLOADS[options.workload]
-    build = {"mlp": mlp, "tiny": mlp, "lenet": lenet, "resnet20": resnet20}
+    build = {
+        "mlp": mlp,
+        "tiny": mlp,
+        "lenet": lenet,
+        "resnet20": resnet20,
+        "language_model": language_model,
+    }
     parameters, forward = build[workload.network](workload)
-    # Channels last.
-    shape = (workload.batch, *workload.shape[1:], workload.shape[0])
-    data = jnp.asarray(random.standard_normal(shape, np.float32))
-    label = jnp.asarray(random.integers(0, workload.classes, workload.batch))
+    label = jnp.asarray(random.integers(0, workload.classes, workload.label_shape))
+    label = label.ravel()
+    if workload.is_sequence:
+        data = jnp.asarray(random.integers(0, workload.classes, workload.data_shape))
+    else:  # channels last
+        shape = (workload.batch, *workload.shape[1:], workload.shape[0])
+        data = jnp.asarray(random.standard_normal(shape, np.float32))
 
     def loss(parameters: Any, x: Array, y: Array) -> Array:
         logits = jax.nn.log_softmax(forward(parameters, x))

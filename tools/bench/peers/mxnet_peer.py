@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from inputs import batch_of
 from measurement import Clock, Options, read_options, report
 from workloads import LEARNING_RATE, MOMENTUM, WORKLOADS, symbol
 
@@ -15,15 +16,16 @@ import mxnet as mx
 
 def main(options: Options) -> None:
     workload = WORKLOADS[options.workload]
-    random = np.random.default_rng(0)
-    shape = (workload.batch, *workload.shape)
-    data = mx.nd.array(random.standard_normal(shape, np.float32))
-    label = mx.nd.array(random.integers(0, workload.classes, workload.batch))
+    data, label = map(mx.nd.array, batch_of(workload))
     batch = mx.io.DataBatch([data], [label])
-    mod = mx.mod.Module(symbol(options.workload, mx.sym), context=mx.cpu())
+    mod = mx.mod.Module(
+        symbol(options.workload, mx.sym),
+        context=mx.cpu(),
+        state_names=workload.state_names,
+    )
     mod.bind(
-        [("data", data.shape)],
-        [("softmax_label", label.shape)],
+        [mx.io.DataDesc("data", data.shape, layout=workload.layout)],
+        [mx.io.DataDesc("softmax_label", label.shape, layout=workload.layout)],
         for_training=options.training,
     )
     mod.init_params(mx.init.Xavier())

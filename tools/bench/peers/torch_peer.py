@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from measurement import Clock, Options, read_options, report
@@ -12,6 +14,8 @@ from workloads import (
     HIDDEN,
     LEARNING_RATE,
     MOMENTUM,
+    RECURRENT_LAYERS,
+    RECURRENT_WIDTH,
     WORKLOADS,
     Workload,
 )
@@ -69,14 +73,37 @@ def resnet20(workload: Workload) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(channels, workload.classes))
 
 
+class LanguageModel(nn.Module):
+    def __init__(self, workload: Workload) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(workload.classes, RECURRENT_WIDTH)
+        self.layers = nn.LSTM(RECURRENT_WIDTH, RECURRENT_WIDTH, RECURRENT_LAYERS)
+        self.last = nn.Linear(RECURRENT_WIDTH, workload.classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y, _ = self.layers(self.embedding(x))
+        return self.last(y).flatten(0, 1)
+
+
+BUILD: dict[str, Callable[[Workload], nn.Module]] = {
+    "mlp": mlp,
+    "tiny": mlp,
+    "lenet": lenet,
+    "resnet20": resnet20,
+    "language_model": LanguageModel,
+}
+
+
 def main(options: Options) -> None:
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
     workload = WORKLOADS[options.workload]
-    build = {"mlp": mlp, "tiny": mlp, "lenet": lenet, "resnet20": resnet20}
-    model = build[workload.network](workload)
-    data = torch.randn(workload.batch, *workload.shape)
-    label = torch.randint(0, workload.classes, (workload.batch,))
+    model = BUILD[workload.network](workload)
+    if workload.is_sequence:
+        data = torch.randint(0, workload.classes, workload.data_shape)
+    else:
+        data = torch.randn(workload.data_shape)
+    label = torch.randint(0, workload.classes, workload.label_shape).flatten()
     tuned = options.variant == "tuned"
     if tuned and data.dim() == 4:
         model = model.to(memory_format=torch.channels_last)
