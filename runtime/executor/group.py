@@ -3,7 +3,9 @@
 Follow one step: `ExecutorGroup.step` enqueues one command for all devices
 (`runtime.executor.steps`); each device thread runs its `Replica` on its rows of the
 batch, meets the others at a barrier and updates its part of the parameters
-(`runtime.executor.collective`).
+(`runtime.executor.collective`). Everything else that a group does has a file of its own
+too: single passes (`passes`), and what is read from the devices and written to them
+(`access`, and on it `gradients`, `values`, `whole_state`, `updater_states`).
 
 Next: `runtime.executor.steps`, and `runtime.executor.binding` for what `create` does.
 """
@@ -11,31 +13,33 @@ Next: `runtime.executor.steps`, and `runtime.executor.binding` for what `create`
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
 
-from runtime.actors.actor import send
-from runtime.actors.barrier import Barrier
-from runtime.actors.command import Command
 from runtime.actors.crew import Crew
 from runtime.actors.runtime import Runtime
-from runtime.errors import GradientError, ShapeError
+from runtime.executor import updater_states
+from runtime.executor.access import Access
 from runtime.executor.accumulation import Part
 from runtime.executor.binding import Binding, bind, closing_jobs
 from runtime.executor.calls import Calls
-from runtime.executor.dispatch import Inputs
-from runtime.executor.exchange import Exchange, check_arrays
-from runtime.executor.observation import Observe, watched
+from runtime.executor.checks import check_arrays, check_inputs, check_shares
+from runtime.executor.gradients import GradientAccess
+from runtime.executor.heads import Heads
+from runtime.executor.observation import Observe
+from runtime.executor.passes import Passes
 from runtime.executor.pending import Pending
-from runtime.executor.placement import members
+from runtime.executor.placement import check_devices, members
 from runtime.executor.row_sparse import Gradient
+from runtime.executor.setting_states import fill_states, set_states
 from runtime.executor.snapshot import Carried, Snapshot, StateArray
 from runtime.executor.specification import GroupSpec, InputSpec
 from runtime.executor.staged import AnyReplica
 from runtime.executor.steps import Steps
 from runtime.executor.updater import Updater
+from runtime.executor.values import Values
+from runtime.executor.whole_state import WholeState
 from runtime.graph.compile import parameter_names
 
 __all__ = ["ExecutorGroup", "GroupSpec", "InputSpec", "Pending", "Updater"]
@@ -67,13 +71,14 @@ class ExecutorGroup:
         self._memory = binding.memory
         self._replicas = binding.replicas
         self._outputs = binding.outputs
-        self._heads = binding.heads
         self._input_gradients = binding.input_gradients
+        self._heads = Heads(binding.heads, len(binding.replicas))
+        self._passes = Passes(spec, calls, binding, self._heads)
         self._steps = Steps(spec, calls, binding)
-        self._exchange = Exchange(calls, binding)
-        training = binding.replicas[0].training
-        self._cheap_training = training is not None and training.inline
-        self._commits = bool(binding.plan.sections.get("commit"))
+        self._access = Access(calls, binding)
+        self._gradients = GradientAccess(self._access, binding.plan)
+        self._values = Values(self._access)
+        self._whole_state = WholeState(self._access, self._gradients.names)
 
         tensors = binding.plan.tensors
         parameters, auxiliaries = tensors["parameter"], tensors["auxiliary"]
@@ -109,21 +114,8 @@ class ExecutorGroup:
 
         After an error or a cancellation nothing is left behind.
         """
-        listed = ", ".join(map(str, spec.devices))
-        if len(spec.workload) != len(spec.devices):
-            raise ValueError(
-                f"workload (={spec.workload}) must have one share for each of the "
-                f"{len(spec.devices)} devices"
-            )
-        if len(set(spec.devices)) != len(spec.devices):
-            raise ValueError(f"devices (={listed}) must all be different")
-        if shared is not None and members(shared.spec) != members(spec):
-            others = ", ".join(map(str, shared.spec.devices))
-            raise ValueError(
-                f"devices (={listed}) must be those of the shared group ({others})"
-            )
-        listed_members = members(spec)
-        crew = Crew([runtime.actor(m.device, m.lane) for m in listed_members])
+        check_devices(spec, None if shared is None else shared.spec)
+        crew = Crew([runtime.actor(m.device, m.lane) for m in members(spec)])
         memory = None if shared is None else shared._memory
         binding = await bind(spec, crew, memory)
         return cls(spec, Calls(runtime, crew, bool(spec.placements)), binding)
@@ -182,23 +174,8 @@ class ExecutorGroup:
             KeyError, ShapeError: an input that was not bound so; nothing has run.
             GradientError: a training forward without `for_training`.
         """
-        self._check_inputs(inputs)
-        if not is_train:
-            jobs = [
-                watched(partial(replica.infer, inputs), replica, observe, forward=True)
-                for replica in self._replicas
-            ]
-            cheap = self._cheap_inference and observe is None
-            await self._calls.run("forward", jobs, cheap=cheap)
-            return
-        if not self.spec.for_training:
-            raise GradientError("a training forward needs a group bound for training")
-        jobs = [
-            watched(partial(replica.forward, inputs), replica, observe, forward=True)
-            for replica in self._replicas
-        ]
-        cheap = self._cheap_training and observe is None
-        await self._calls.run("forward", jobs, cheap=cheap)
+        check_inputs(inputs, self._input_shapes)
+        await self._passes.forward(inputs, is_train, observe)
 
     async def backward(
         self,
@@ -217,34 +194,7 @@ class ExecutorGroup:
                 missing.
             ShapeError: a head gradient has not the shape of the output.
         """
-        if not self.spec.for_training:
-            raise GradientError("backward needs a group bound for training")
-        parts = self._split_heads(heads or {})
-        computed, committed = (Barrier(len(self._replicas)) for _ in range(2))
-
-        def run(replica: AnyReplica) -> None:
-            heads = parts[replica.index]
-            try:
-                watched(
-                    partial(replica.backward, heads), replica, observe, heads=heads
-                )()
-            except BaseException:
-                computed.fail()
-                raise
-            if not self._commits or not computed.wait():
-                return
-            try:
-                replica.commit()
-            except BaseException:
-                committed.wait()  # nobody begins anything else before this has ended
-                for other in self._replicas:
-                    other.take_back()
-                raise
-            committed.arrive()
-
-        jobs = [partial(run, replica) for replica in self._replicas]
-        cheap = self._cheap_training and observe is None
-        await self._calls.run("backward", jobs, cheap=cheap, together=self._commits)
+        await self._passes.backward(heads or {}, observe)
 
     async def outputs(self) -> list[Array]:
         """Merged outputs of the last forward or step, as fresh arrays.
@@ -252,37 +202,27 @@ class ExecutorGroup:
         Raises:
             DeviceError: no forward has succeeded yet.
         """
-        return await self._exchange.merged(self._outputs, _output)
+        return await self._access.merged(self._outputs, _output)
 
     async def device_outputs(self) -> list[list[Array]]:
         """Outputs of the last forward or step, [output][active device], fresh."""
-        return await self._exchange.parts(self.output_names, _output)
+        return await self._access.parts(self.output_names, _output)
 
     async def predict(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Merged outputs of the inference program for one batch.
 
         In buffers of its own: `outputs` and a pending `backward` are not disturbed.
         """
-        self._check_inputs(inputs)
-        merged = self._outputs.allocate()
-        jobs = self._predict_jobs(inputs, merged)
-        await self._calls.run("predict", jobs, cheap=self._cheap_inference)
-        return merged
+        check_inputs(inputs, self._input_shapes)
+        return await self._passes.predict(inputs)
 
     def dispatch_predict(self, inputs: Mapping[str, Array]) -> Pending:
         """Enqueue a `predict` and return at once; takes no slot.
 
         The arrays of `inputs` are the caller's again after `await pending.copied()`.
         """
-        self._check_inputs(inputs)
-        calls = self._calls
-        calls.check_open()
-        kept = Inputs(inputs, len(self._replicas))
-        merged = self._outputs.allocate()
-        jobs = self._predict_jobs(kept.arrays, merged, kept.done)
-        command = Command("predict", jobs, calls.crew.names)
-        send(command, calls.crew.actors)
-        return Pending(calls.breathe, command, kept.copied, merged)
+        check_inputs(inputs, self._input_shapes)
+        return self._passes.dispatch_predict(inputs)
 
     # Updates ------------------------------------------------------------------------
 
@@ -323,8 +263,8 @@ class ExecutorGroup:
             KeyError, ShapeError: an input that was not bound so; nothing has run.
             GradientError: an output is no loss.
         """
-        self._check_inputs(inputs)
-        self._check_heads({})
+        check_inputs(inputs, self._input_shapes)
+        self._heads.check({})
         await self._steps.step(inputs, updater, observe)
 
     async def acquire_slot(self) -> None:
@@ -360,8 +300,8 @@ class ExecutorGroup:
             part: See `update`.
         """
         try:
-            self._check_inputs(inputs)
-            self._check_heads({})
+            check_inputs(inputs, self._input_shapes)
+            self._heads.check({})
         except BaseException:
             self._steps.release_slot()
             raise
@@ -372,7 +312,7 @@ class ExecutorGroup:
     ) -> dict[str, dict[str, Array]]:
         """Optimizer state by state name and parameter; rules only."""
         update = await self._steps.prepared(updater)
-        return await self._exchange.read_updater_states(update)
+        return await updater_states.read_rule_states(self._access, update)
 
     async def write_updater_states(
         self,
@@ -386,12 +326,12 @@ class ExecutorGroup:
         the moment that parts the steps before from those after.
         """
         update = await self._steps.prepared(updater)
-        await self._exchange.write_updater_states(update, states, recount)
+        await updater_states.write_rule_states(self._access, update, states, recount)
 
     async def read_function_states(self, updater: Updater) -> dict[str, Any]:
         """What an update function keeps, by parameter; copies."""
         update = await self._steps.prepared(updater)
-        return await self._exchange.read_function_states(update)
+        return await updater_states.read_function_states(self._access, update)
 
     async def write_function_states(
         self,
@@ -405,7 +345,8 @@ class ExecutorGroup:
         steps before from those after.
         """
         update = await self._steps.prepared(updater)
-        await self._exchange.write_function_states(update, states, recount)
+        access = self._access
+        await updater_states.write_function_states(access, update, states, recount)
 
     # Gradients ----------------------------------------------------------------------
 
@@ -414,13 +355,13 @@ class ExecutorGroup:
         merge = self._input_gradients
         if merge is None:
             return {}
-        merged = await self._exchange.merged(merge, _input_gradient)
+        merged = await self._access.merged(merge, _input_gradient)
         return dict(zip(merge.names, merged, strict=True))
 
     async def device_input_gradients(self) -> dict[str, list[Array]]:
         """The same per active device."""
         names = self._input_gradients.names if self._input_gradients else ()
-        parts = await self._exchange.parts(names, _input_gradient)
+        parts = await self._access.parts(names, _input_gradient)
         return dict(zip(names, parts, strict=True))
 
     async def gradients(self) -> dict[str, Gradient]:
@@ -428,15 +369,15 @@ class ExecutorGroup:
 
         Row-sparse ones as `runtime.row_sparse.RowSparseNDArray`.
         """
-        return await self._exchange.gradients()
+        return await self._gradients.total()
 
     async def device_gradients(self) -> dict[str, list[Gradient]]:
         """Gradients of the parameters per active device."""
-        return await self._exchange.device_gradients()
+        return await self._gradients.per_device()
 
     async def zero_gradients(self) -> None:
         """Set all gradients, of parameters and of inputs, to zero."""
-        await self._exchange.zero_gradients()
+        await self._gradients.zero()
 
     # Parameters and states ----------------------------------------------------------
 
@@ -446,11 +387,11 @@ class ExecutorGroup:
         Devices that never had rows to train on do not count in the mean.
         """
         names, auxiliary_names = self.parameter_names, self.auxiliary_names
-        return await self._exchange.read_parameters(names, auxiliary_names)
+        return await self._values.read(names, auxiliary_names)
 
     async def read_device_auxiliaries(self) -> list[dict[str, Array]]:
         """Copies of the auxiliary states of each device."""
-        return await self._exchange.read_device_auxiliaries(self.auxiliary_names)
+        return await self._values.read_share_auxiliaries(self.auxiliary_names)
 
     async def copy_state(
         self, updater: Updater | None, place: Callable[[StateArray], Array]
@@ -468,7 +409,7 @@ class ExecutorGroup:
         update = None if updater is None else await self._steps.prepared(updater)
         wishes = self.spec.gradients.items() if self.spec.for_training else ()
         added = {name for name, wish in wishes if wish == "add"}
-        return await self._exchange.copy_state(update, place, added)
+        return await self._whole_state.copy(update, place, added)
 
     async def snapshot(self, updater: Updater, at_once: Callable[[], None]) -> Snapshot:
         """Copies of parameters, auxiliary and optimizer states between two steps.
@@ -480,7 +421,7 @@ class ExecutorGroup:
                 the first device's.
         """
         update = await self._steps.prepared(updater)
-        copied = await self._exchange.snapshot(update, at_once)
+        copied = await self._whole_state.snapshot(update, at_once)
         copied.parameters = {n: copied.parameters[n] for n in self.parameter_names}
         copied.auxiliaries = [
             {n: part[n] for n in self.auxiliary_names if n in part}
@@ -495,8 +436,8 @@ class ExecutorGroup:
             ValueError: not one entry for each of `spec.devices`.
             ShapeError, KeyError: a gradient that is not of this graph.
         """
-        self._check_shares(len(shares))
-        await self._exchange.write_carried(shares)
+        check_shares(len(shares), len(self.spec.devices))
+        await self._whole_state.write_carried(shares)
 
     async def write_share_auxiliaries(
         self, values: Sequence[Mapping[str, Array]]
@@ -507,9 +448,9 @@ class ExecutorGroup:
             ValueError: not one entry for each of `spec.devices`.
             ShapeError, KeyError: as `write_parameters`.
         """
-        self._check_shares(len(values))
+        check_shares(len(values), len(self.spec.devices))
         shapes = self.auxiliary_shapes
-        await self._exchange.write_share_auxiliaries(
+        await self._values.write_share_auxiliaries(
             [check_arrays("auxiliary state", part, shapes) for part in values]
         )
 
@@ -522,7 +463,7 @@ class ExecutorGroup:
             ShapeError: a shape differs; nothing was changed.
             KeyError: a name that the graph does not have; nothing was changed.
         """
-        await self._exchange.write_parameters(
+        await self._values.write(
             check_arrays("parameter", parameters, self.parameter_shapes),
             check_arrays("auxiliary state", auxiliaries, self.auxiliary_shapes),
         )
@@ -530,7 +471,7 @@ class ExecutorGroup:
     async def get_states(self) -> dict[str, list[Array]]:
         """Copies of the state inputs, per active device."""
         names = tuple(i.name for i in self.spec.states)
-        parts = await self._exchange.parts(names, _state)
+        parts = await self._access.parts(names, _state)
         return dict(zip(names, parts, strict=True))
 
     async def set_states(
@@ -544,74 +485,12 @@ class ExecutorGroup:
             ValueError: not exactly one of both, or not one array per active device.
             KeyError, ShapeError: an unknown name, a wrong shape.
         """
-        await self._exchange.set_states(states, value)
-
-    # Inside -------------------------------------------------------------------------
-
-    @property
-    def _cheap_inference(self) -> bool:
-        program = self._replicas[0].inference  # none before the first use
-        return program is not None and program.inline
-
-    def _check_shares(self, count: int) -> None:
-        devices = len(self.spec.devices)
-        if count != devices:
-            raise ValueError(
-                f"there are values for {count} devices, and {devices} devices"
-            )
-
-    def _check_inputs(self, inputs: Mapping[str, Array]) -> None:
-        shapes = self._input_shapes
-        for name, array in inputs.items():
-            shape = shapes.get(name)
-            if shape is None:
-                raise KeyError(
-                    f"`{name}` is no input; the inputs are {', '.join(shapes)}"
-                )
-            if array.shape != shape:
-                raise ShapeError(
-                    f"`{name}` has shape {array.shape}, but {shape} is bound"
-                )
-
-    def _predict_jobs(
-        self,
-        inputs: Mapping[str, Array],
-        merged: list[Array],
-        copied: Callable[[int], None] | None = None,
-    ) -> list[Callable[[], None]]:
-        def run(replica: AnyReplica) -> None:
-            try:
-                replica.predict(inputs, self._outputs, merged, copied)
-            finally:
-                if copied is not None:
-                    copied(replica.index)
-
-        return [partial(run, replica) for replica in self._replicas]
-
-    def _check_heads(self, heads: Mapping[str, Array]) -> None:
-        names = () if self._heads is None else self._heads.names
-        missing = [name for name in names if name not in heads]
-        if missing:
-            raise GradientError(
-                f"output `{missing[0]}` is no loss, so backward needs its gradient: "
-                "give one array for each output (out_grads), or end the graph in a "
-                "loss such as MakeLoss"
-            )
-
-    def _split_heads(self, heads: Mapping[str, Array]) -> list[dict[str, Array]]:
-        """Each device's part of the head gradients."""
-        parts: list[dict[str, Array]] = [{} for _ in self._replicas]
-        merge = self._heads
-        if merge is None:
-            return parts
-        self._check_heads(heads)
-        shapes = dict(zip(merge.names, merge.shapes, strict=True))
-        wanted = {name: heads[name] for name in merge.names}
-        checked = check_arrays("head gradient", wanted, shapes)
-        for part, places in zip(parts, merge.parts, strict=True):
-            for name, place in zip(merge.names, places or (), strict=False):
-                part[name] = checked[name] if place is None else checked[name][place]
-        return parts
+        if (states is None) is (value is None):
+            raise ValueError("give either `states` or `value`")
+        if states is not None:
+            await set_states(self._access, states)
+        elif value is not None:
+            await fill_states(self._access, value)
 
 
 def _output(replica: AnyReplica, name: str) -> Array:

@@ -57,6 +57,23 @@ def members(spec: GroupSpec) -> tuple[Member, ...]:
     return tuple(found)
 
 
+def check_devices(spec: GroupSpec, shared: GroupSpec | None) -> None:
+    """Raise ValueError if the devices of a group contradict it, or its shared group."""
+    listed = ", ".join(map(str, spec.devices))
+    if len(spec.workload) != len(spec.devices):
+        raise ValueError(
+            f"workload (={spec.workload}) must have one share for each of the "
+            f"{len(spec.devices)} devices"
+        )
+    if len(set(spec.devices)) != len(spec.devices):
+        raise ValueError(f"devices (={listed}) must all be different")
+    if shared is not None and members(shared) != members(spec):
+        others = ", ".join(map(str, shared.devices))
+        raise ValueError(
+            f"devices (={listed}) must be those of the shared group ({others})"
+        )
+
+
 @dataclass(frozen=True)
 class Placement:
     """Where a group's members are, and which of them keeps what.

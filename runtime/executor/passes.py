@@ -1,0 +1,133 @@
+"""Passes over the graph by themselves: forward, backward, prediction.
+
+A training step is all of it at once and has its own way (`runtime.executor.steps`).
+
+Next: `runtime.executor.calls` for where a pass runs, `runtime.executor.replica` for
+what each device does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any
+
+from numpy.typing import NDArray
+
+from runtime.actors.actor import send
+from runtime.actors.barrier import Barrier
+from runtime.actors.command import Command
+from runtime.errors import GradientError
+from runtime.executor.binding import Binding
+from runtime.executor.calls import Calls
+from runtime.executor.dispatch import Inputs
+from runtime.executor.heads import Heads
+from runtime.executor.observation import Observe, watched
+from runtime.executor.pending import Pending
+from runtime.executor.specification import GroupSpec
+from runtime.executor.staged import AnyReplica
+
+Array = NDArray[Any]
+
+
+class Passes:
+    """See the module; inputs are checked already."""
+
+    def __init__(
+        self, spec: GroupSpec, calls: Calls, binding: Binding, heads: Heads
+    ) -> None:
+        self._for_training = spec.for_training
+        self._calls = calls
+        self._replicas = binding.replicas
+        self._outputs = binding.outputs
+        self._heads = heads
+        self._commits = bool(binding.plan.sections.get("commit"))
+        training = binding.replicas[0].training
+        self._cheap_training = training is not None and training.inline
+
+    def forward(
+        self, inputs: Mapping[str, Array], is_train: bool, observe: Observe | None
+    ) -> Awaitable[object]:
+        """Run the training or the inference program on a whole batch, when awaited.
+
+        No coroutine of its own: a small forward takes 10 us, and would feel it.
+        """
+        if is_train and not self._for_training:
+            raise GradientError("a training forward needs a group bound for training")
+        jobs = []
+        for replica in self._replicas:
+            run = partial(replica.forward if is_train else replica.infer, inputs)
+            jobs.append(watched(run, replica, observe, forward=True))
+        cheap = self._cheap_training if is_train else self._cheap_inference
+        return self._calls.run("forward", jobs, cheap=cheap and observe is None)
+
+    async def backward(
+        self, heads: Mapping[str, Array], observe: Observe | None
+    ) -> None:
+        """Compute gradients; commit the auxiliary states on all devices or on none."""
+        if not self._for_training:
+            raise GradientError("backward needs a group bound for training")
+        parts = self._heads.split(heads)
+        computed, committed = (Barrier(len(self._replicas)) for _ in range(2))
+
+        def run(replica: AnyReplica) -> None:
+            heads = parts[replica.index]
+            try:
+                watched(
+                    partial(replica.backward, heads), replica, observe, heads=heads
+                )()
+            except BaseException:
+                computed.fail()
+                raise
+            if not self._commits or not computed.wait():
+                return
+            try:
+                replica.commit()
+            except BaseException:
+                committed.wait()  # nobody begins anything else before this has ended
+                for other in self._replicas:
+                    other.take_back()
+                raise
+            committed.arrive()
+
+        jobs = [partial(run, replica) for replica in self._replicas]
+        cheap = self._cheap_training and observe is None
+        await self._calls.run("backward", jobs, cheap=cheap, together=self._commits)
+
+    async def predict(self, inputs: Mapping[str, Array]) -> list[Array]:
+        """Merged outputs of the inference program, in buffers of its own."""
+        merged = self._outputs.allocate()
+        jobs = self._predict_jobs(inputs, merged)
+        await self._calls.run("predict", jobs, cheap=self._cheap_inference)
+        return merged
+
+    def dispatch_predict(self, inputs: Mapping[str, Array]) -> Pending:
+        """Enqueue a `predict`."""
+        calls = self._calls
+        calls.check_open()
+        kept = Inputs(inputs, len(self._replicas))
+        merged = self._outputs.allocate()
+        jobs = self._predict_jobs(kept.arrays, merged, kept.done)
+        command = Command("predict", jobs, calls.crew.names)
+        send(command, calls.crew.actors)
+        return Pending(calls.breathe, command, kept.copied, merged)
+
+    @property
+    def _cheap_inference(self) -> bool:
+        program = self._replicas[0].inference  # none before the first use
+        return program is not None and program.inline
+
+    def _predict_jobs(
+        self,
+        inputs: Mapping[str, Array],
+        merged: list[Array],
+        copied: Callable[[int], None] | None = None,
+    ) -> list[Callable[[], None]]:
+        def run(replica: AnyReplica) -> None:
+            try:
+                replica.predict(inputs, self._outputs, merged, copied)
+            finally:
+                if copied is not None:
+                    copied(replica.index)
+
+        return [partial(run, replica) for replica in self._replicas]
