@@ -163,7 +163,7 @@ class HostProgram:
         rows: int | None = None,
     ) -> None:
         if segment == "input" and name in self.plan.csr:
-            self._csr_place(self.plan.csr[name], slot).write(value)
+            self.csr_place(self.plan.csr[name], slot).write(value)
             return
         target = self._tensor(segment, name, slot)[:rows]
         if np.shape(value) != target.shape:
@@ -188,7 +188,7 @@ class HostProgram:
     ) -> Array:
         self.wait()
         if segment == "input" and name in self.plan.csr:
-            whole: Array = self._csr_place(self.plan.csr[name], slot).value.toarray()
+            whole: Array = self.csr_place(self.plan.csr[name], slot).value.toarray()
             return whole
         tensor = self._tensor(segment, name, slot)[:rows]
         if out is None:
@@ -267,6 +267,10 @@ class HostProgram:
         """The machine address of a place in a segment."""
         return self.segment(address.segment, slot).data.ctypes.data + address.offset
 
+    def csr_place(self, tensor: CsrTensor, slot: int = 0) -> CsrPlace:
+        """Where a CSR matrix is kept, for a slot."""
+        return self._csr.setdefault((tensor.name, slot), CsrPlace(tensor))
+
     def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
         """Resolve a section's rows for one slot; devices with kernels override it."""
         bound: list[Bound] = []
@@ -285,7 +289,7 @@ class HostProgram:
     def _viewer(self, slot: int) -> View:
         def view(operand: Operand) -> Any:
             if isinstance(operand, CsrTensor):
-                return self._csr_place(operand, slot)
+                return self.csr_place(operand, slot)
             if isinstance(operand, RowSparseTensor):
                 return RowSparsePlace(
                     self.view(operand.rows, slot), self.view(operand.values, slot)
@@ -293,9 +297,6 @@ class HostProgram:
             return self.view(operand, slot)
 
         return view
-
-    def _csr_place(self, tensor: CsrTensor, slot: int) -> CsrPlace:
-        return self._csr.setdefault((tensor.name, slot), CsrPlace(tensor))
 
     def _tensor(self, segment: str, name: str, slot: int) -> Array:
         try:

@@ -60,7 +60,6 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
 
     After an error or a cancellation nothing is left behind.
     """
-    _check_csr(spec)
     slices = split(spec.batch_size, spec.workload)
     replicas: tuple[AnyReplica, ...] = ()
     if memory is not None:
@@ -108,17 +107,6 @@ def closing_jobs(
         free(others)
 
     return [partial(close, i, others) for i, others in enumerate(memory.leave())]
-
-
-def _check_csr(spec: GroupSpec) -> None:
-    names = [i.name for i in spec.inputs if i.stype == "csr"]
-    for device in spec.devices:
-        if names and device.worker == "process":
-            raise DeviceError(
-                f"{device} in a worker process takes no CSR inputs "
-                f"({', '.join(names)}): their size varies, and its memory is laid out "
-                "beforehand; use worker='thread'"
-            )
 
 
 def fixed_ones(graph: Graph) -> frozenset[str]:

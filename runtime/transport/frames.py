@@ -37,6 +37,13 @@ REQUESTS: Schema = {
         "segments": dict,  # name: [[memory, offset, nbytes] of each slot]
         "journal": list,  # memory, offset, nbytes
     },
+    "csr": {  # where an input lies; its memory is the descriptor that goes along
+        "number": int,
+        "program": int,
+        "name": str,
+        "slot": int,
+        "nbytes": int,
+    },
     "launch": {
         "number": int,
         "program": int,

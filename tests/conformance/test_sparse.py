@@ -24,11 +24,6 @@ Array = NDArray[Any]
 ROWS, FEATURES, OUT = 5, 8, 3
 
 
-in_threads = pytest.mark.parametrize(
-    "device", ["reference", "cpu", "simulated"], indirect=True
-)
-
-
 def matrix(dtype: str = "float32", seed: int = 0) -> Any:
     return scipy.sparse.random(
         ROWS, FEATURES, 0.3, "csr", dtype, np.random.default_rng(seed)
@@ -91,7 +86,6 @@ with sym.NameManager():
     }
 
 
-@in_threads
 @pytest.mark.parametrize("guards", [0, 64])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", PRODUCTS)
@@ -115,7 +109,6 @@ def test_csr_gives_what_a_dense_matrix_gives(
         np.testing.assert_allclose(found, gradient, rtol=1e-5, atol=1e-6)
 
 
-@in_threads
 def test_products_with_a_transposed_matrix(device: Device) -> None:
     net = sym.dot(sym.Variable("x"), sym.Variable("w"), transpose_a=True)
     x = matrix()
@@ -136,7 +129,6 @@ def test_products_with_a_transposed_matrix(device: Device) -> None:
     np.testing.assert_allclose(program.read("gradient", "w"), expected, rtol=1e-5)
 
 
-@in_threads
 def test_the_matrix_is_copied(device: Device) -> None:
     program = compiled(device, PRODUCTS["dot"])
     x = matrix()
@@ -148,7 +140,6 @@ def test_the_matrix_is_copied(device: Device) -> None:
     np.testing.assert_array_equal(program.read("output", name), expected)
 
 
-@in_threads
 def test_a_matrix_that_was_never_written(device: Device) -> None:
     program = compiled(device, PRODUCTS["dot"])
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from runtime.devices.contract import Home, OnDeath, Segment
+from runtime.devices.process.csr import CsrBlock
 from runtime.devices.process.death import Death
 from runtime.devices.process.memory import Block
 from runtime.devices.process.process import Ended, WorkerProcess
@@ -108,6 +109,15 @@ class Worker:
         """Tell the worker to run a section."""
         self._ensure(program)
         self._send_launch(program, launch)
+
+    def show_csr(
+        self, program: ProcessProgram, name: str, slot: int, block: CsrBlock
+    ) -> None:
+        """Let the worker use this block for a CSR input from now on."""
+        if self.process is None:
+            return  # the next one is told everything
+        self._send_csr(program, name, slot, block)
+        self.finish(program)
 
     def finish(self, program: ProcessProgram) -> None:
         """Wait until all that was asked is answered; raise what is this program's."""
@@ -239,6 +249,9 @@ class Worker:
                     self._receive()
             self._send_plan(program)
             self._receive()
+            for (name, slot), csr in program.csr_inputs.blocks.items():
+                self._send_csr(program, name, slot, csr)
+                self._receive()
 
     # Frames -----------------------------------------------------------------------
 
@@ -262,6 +275,13 @@ class Worker:
             self._ask("compile", "`compile`", fields, program, fd=blob.fd)
         finally:
             blob.close()
+
+    def _send_csr(
+        self, program: ProcessProgram, name: str, slot: int, block: CsrBlock
+    ) -> None:
+        fields: Frame = {"program": program.number, "name": name, "slot": slot}
+        fields["nbytes"] = block.memory.nbytes
+        self._ask("csr", f"`csr` {name}", fields, program, fd=block.memory.fd)
 
     def _send_launch(self, program: ProcessProgram, launch: Launch) -> None:
         lost = program.lost_forward(launch, self._generation)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from runtime.actors.meeting import Meeting
@@ -21,6 +22,7 @@ from runtime.devices.contract import (
 )
 from runtime.devices.fusing import Phases
 from runtime.devices.host import Bound, HostProgram, HostSegment
+from runtime.devices.process.csr import CsrInputs
 from runtime.devices.process.journal import Journal, Layout
 from runtime.devices.process.memory import PRIVATE, Block, SharedSegment, lay_out
 from runtime.errors import ClosedError, GradientError
@@ -59,6 +61,7 @@ class ProcessProgram(HostProgram):
     Attributes:
         number: What the worker knows it by.
         blocks: The shared memory that it uses.
+        csr_inputs: Where its CSR inputs lie.
         journal: What undoes its last launches.
         on_death: What is to be done if the worker dies.
         launched: Slot and number of the last launch of each section.
@@ -80,6 +83,7 @@ class ProcessProgram(HostProgram):
         self.launched: dict[Section, tuple[int, int]] = {}
         self.on_death = on_death
         self._worker = worker
+        self.csr_inputs = CsrInputs(plan.csr, partial(worker.show_csr, self))
         # Of the last training forward: in which process it ran, with which parameters.
         self._forward_generation = 0
         self._forward_version = 0
@@ -123,6 +127,10 @@ class ProcessProgram(HostProgram):
         rows: int | None = None,
     ) -> None:
         self.wait()
+        if segment == "input" and name in self.plan.csr:
+            matrix = self.csr_inputs.write(name, slot, value)
+            self.csr_place(self.plan.csr[name], slot).matrix = matrix
+            return
         super().write(segment, name, value, slot, rows=rows)
 
     def fill(self, segment: str, value: float = 0.0) -> None:
@@ -164,7 +172,8 @@ class ProcessProgram(HostProgram):
             return
         self._worker.forget(self)
         super().close()
-        del self.journal
+        self.csr_inputs.close()
+        del self.csr_inputs, self.journal  # both refer to this program
         for block in self.blocks:
             block.leave()
         self.blocks = ()

@@ -11,6 +11,7 @@ from typing import Any, cast
 from runtime.devices.contract import StepKey
 from runtime.devices.factory import create_device
 from runtime.devices.host import HostDevice, HostProgram, HostSegment
+from runtime.devices.process.csr import CsrBlock
 from runtime.devices.process.journal import Journal, Layout
 from runtime.devices.process.memory import PRIVATE
 from runtime.errors import DeviceError
@@ -22,10 +23,11 @@ from runtime.transport.shared_memory import SharedMemory
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A program and its journal."""
+    """A program, its journal, and its CSR inputs by name and slot."""
 
     program: HostProgram
     journal: Journal
+    csr: dict[tuple[str, int], CsrBlock]
 
 
 class Server:
@@ -45,6 +47,7 @@ class Server:
             "map": self._map,
             "unmap": self._unmap,
             "compile": self._compile,
+            "csr": self._csr,
             "launch": self._launch,
             "close": self._close,
         }
@@ -94,7 +97,14 @@ class Server:
             self._view(*frame["journal"]),
             lambda name, slot: program.segment(name, slot).data,
         )
-        self._programs[frame["program"]] = Served(program, journal)
+        self._programs[frame["program"]] = Served(program, journal, {})
+
+    def _csr(self, frame: Frame, fds: list[int]) -> None:
+        (fd,) = fds
+        served, name = self._programs[frame["program"]], frame["name"]
+        memory = SharedMemory.attach(fd, frame["nbytes"])
+        block = CsrBlock(served.program.plan.csr[name], memory)
+        served.csr[name, frame["slot"]] = block
 
     def _launch(self, frame: Frame, fds: list[int]) -> None:
         served = self._programs[frame["program"]]
@@ -103,6 +113,10 @@ class Server:
         if frame["after"] and self._failed:
             raise DeviceError("what comes before it has failed")
         self._failed = True
+        for (name, belongs_to), block in served.csr.items():
+            if belongs_to == slot:
+                tensor = program.plan.csr[name]
+                program.csr_place(tensor, slot).matrix = block.read()
         if "parameter" in program.segments:
             program.segments["parameter"].version = frame["version"]
         journal.begin(section, slot, number)
