@@ -15,8 +15,6 @@ ABSENT = {
     "numpy_extension": _ARRAYS,
     "contrib": "INT8 and other contributed parts are left out",
     "quantize": "INT8 is left out",
-    "Custom": f"custom operators are left out; {_KERNELS}",
-    "operator": f"custom operators are left out; {_KERNELS}",
     "library": f"custom C++ operators are left out; {_KERNELS}",
     "rtc": "kernels compiled at run time are left out",
     "FeedForward": "MXNet gave it up for mx.Module, which does all that it did",

@@ -132,7 +132,9 @@ def _check_auxiliaries(node: Node) -> None:
     if node.operator is None:
         return
     for argument, entry in zip(
-        node.operator.auxiliary, node.auxiliary_inputs, strict=True
+        node.operator.auxiliary_names(node.attributes),
+        node.auxiliary_inputs,
+        strict=True,
     ):
         if not entry.node.is_variable:
             raise GraphError(

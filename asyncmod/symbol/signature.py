@@ -8,6 +8,7 @@ from dataclasses import MISSING, Field, dataclass, fields, replace
 from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
+from runtime.graph.attributes import Others
 from runtime.graph.registry import Operator
 
 
@@ -30,11 +31,13 @@ class Signature:
         operator: The operator.
         inputs: All inputs that it may have; none for a variadic one.
         attributes: Its attributes with their defaults.
+        takes_others: Whether it takes any others besides.
     """
 
     operator: Operator
     inputs: tuple[str, ...]
     attributes: dict[str, Any]
+    takes_others: bool = False
 
     def for_inspect(self) -> inspect.Signature:
         """The signature that `help` and editors show."""
@@ -43,7 +46,7 @@ class Signature:
             inspect.Parameter(name, kind, default=None, annotation="Symbol | None")
             for name in self.inputs
         ]
-        if self.operator.variadic:
+        if self.operator.variadic or self.takes_others:
             many = inspect.Parameter.VAR_POSITIONAL
             parameters = [inspect.Parameter("args", many, annotation="Symbol")]
             kind = inspect.Parameter.KEYWORD_ONLY
@@ -56,6 +59,10 @@ class Signature:
         for name, annotation in _SCOPED.items():
             parameters.append(
                 inspect.Parameter(name, keyword, default=None, annotation=annotation)
+            )
+        if self.takes_others:
+            parameters.append(
+                inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)
             )
         return inspect.Signature(parameters, return_annotation="Symbol")
 
@@ -73,8 +80,11 @@ class Signature:
         lines.append("Args:")
         if operator.variadic:
             lines.append("    *args: Symbols, any number of them.")
+        if self.takes_others:
+            lines.append("    *args, **kwargs: Symbols, and attributes of its own.")
+        held = () if callable(operator.auxiliary) else operator.auxiliary
         for name in self.inputs:
-            if name in operator.auxiliary:
+            if name in held:
                 what = "Auxiliary state, a variable"
             else:
                 what = "Symbol"
@@ -102,10 +112,13 @@ class Signature:
 def signature_of(operator: Operator) -> Signature:
     """Read an operator's declaration."""
     declared: tuple[Field[Any], ...] = fields(operator.attributes)
-    attributes = {field.name: _default(field) for field in declared}
+    hints = get_type_hints(operator.attributes)
+    attributes = {f.name: _default(f) for f in declared if hints[f.name] is not Others}
+    takes_others = len(attributes) < len(declared)
     if operator.variadic:
         del attributes["num_args"]  # counted
-    return Signature(operator, _possible_inputs(operator), attributes)
+    inputs = () if takes_others else _possible_inputs(operator)
+    return Signature(operator, inputs, attributes, takes_others)
 
 
 def _default(field: Field[Any]) -> Any:

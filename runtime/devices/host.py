@@ -136,6 +136,7 @@ class HostProgram:
             if copies > 1:
                 self._slotted[name] = made
         self._csr: dict[tuple[str, int], CsrPlace] = {}
+        self._states: dict[int, Any] = {}
         self._face = [
             {
                 (segment, name): self.view(tensor, slot)
@@ -276,7 +277,8 @@ class HostProgram:
         bound: list[Bound] = []
         for row in rows:
             if isinstance(row, DefinitionRow):
-                run = bind_definition(row, self._viewer(slot), self.device)
+                view = self._viewer(slot)
+                run = bind_definition(row, view, self.device, self._states)
             elif isinstance(row, UpdateRow):
                 run = bind_update(row, self._viewer(slot))
             elif isinstance(row, RowSparseUpdateRow):

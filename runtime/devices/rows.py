@@ -26,13 +26,16 @@ Run = Callable[[StepKey], None]
 View = Callable[[Operand], Any]
 
 
-def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
+def bind_definition(
+    row: DefinitionRow, view: View, device: str, states: dict[int, Any]
+) -> Run:
     """A definition row as a callable.
 
     Args:
         row: The row.
         view: From an operand to the array, or the sparse place, that it stands for.
         device: The device's name, for errors.
+        states: What nodes keep in this program, by position.
     """
 
     def views(operands: tuple[Operand | None, ...]) -> list[Any]:
@@ -47,7 +50,10 @@ def bind_definition(row: DefinitionRow, view: View, device: str) -> Run:
     attributes: Any = parse(operator.attributes, row.attributes, row.operator)
     grads_out, grads_in = views(row.grads_out), views(row.grads_in)
     explain = Explain(row, device)
-    plain = Mode(row.is_train)
+    if operator.state is not None and row.position not in states:
+        with explain:
+            states[row.position] = operator.state(attributes, inputs, device)
+    plain = Mode(row.is_train, state=states.get(row.position))
 
     def mode(key: StepKey) -> Mode:
         if not operator.is_random:

@@ -84,6 +84,7 @@ class UnfusedPass:
             if node.is_variable
         }
         self._parts: dict[Entry, list[Array]] = {}
+        self._states: dict[Node, Any] = {}
 
     def arguments(self) -> None:
         """Hand out arguments, then auxiliary states, in the graph's order."""
@@ -155,7 +156,7 @@ class UnfusedPass:
         is_loss = operator.ignores_head_gradient(node.attributes)
         if not is_loss and all(gradient is None for gradient in grads_out):
             return
-        targets = node.inputs[: len(node.inputs) - len(operator.auxiliary)]
+        targets = node.inputs[: len(node.inputs) - len(node.auxiliary_inputs)]
         if operator.shares_gradient:  # nothing is computed, so nothing is shown
             for target in targets:
                 self._contribute(target, grads_out[0])
@@ -209,10 +210,16 @@ class UnfusedPass:
 
     def _mode(self, node: Node, position: int) -> Mode:
         operator, key = node.operator, self._key
-        if operator is None or not operator.is_random:
-            return Mode(self._request.is_train)
-        source = PhiloxSource(key.seed, position, key.step, key.row)
-        return Mode(self._request.is_train, source)
+        assert operator is not None
+        source = None
+        if operator.is_random:
+            source = PhiloxSource(key.seed, position, key.step, key.row)
+        if operator.state is not None and node not in self._states:
+            inputs = [self._values[entry] for entry in node.inputs]
+            self._states[node] = operator.state(
+                node.attributes, inputs, f"cpu({self._device})"
+            )
+        return Mode(self._request.is_train, source, self._states.get(node))
 
     def _show(
         self, phase: Phase, name: str, value: Array, *, is_input: bool = False

@@ -19,6 +19,11 @@ from runtime.errors import OperatorError
 
 T = TypeVar("T")
 
+
+class Others(tuple[tuple[str, str], ...]):
+    """Attributes that a dataclass does not declare, as text, where it takes any."""
+
+
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -47,9 +52,14 @@ def parse(cls: type[T], text: Mapping[str, str], operator: str) -> T:
     hints = _hints(dataclass)
     declared = fields(dataclass)
     names = [field.name for field in declared]
+    takes_others = next((name for name in names if hints[name] is Others), None)
+    others: list[tuple[str, str]] = []
     values: dict[str, Any] = {}
     for key, string in text.items():
         if is_hidden(key):
+            continue
+        if takes_others is not None and (key not in names or key == takes_others):
+            others.append((key, string))
             continue
         if key not in names:
             raise OperatorError(
@@ -63,6 +73,8 @@ def parse(cls: type[T], text: Mapping[str, str], operator: str) -> T:
                 f"attribute `{key}` (={string!r}) of operator {operator} must be "
                 f"{_describe(hints[key])}"
             ) from None
+    if takes_others is not None:
+        values[takes_others] = Others(others)
     for field in declared:
         required = field.default is MISSING and field.default_factory is MISSING
         if required and field.name not in values:

@@ -75,7 +75,7 @@ class DefinitionStep:
         """One row with the gradient rule, if a gradient is wanted and there is one."""
         node, operator, book = self.node, self._operator, b.gradients
         outputs = self._entries()
-        differentiable = len(node.inputs) - len(operator.auxiliary)
+        differentiable = len(node.inputs) - len(node.auxiliary_inputs)
         names = operator.input_names(node.attributes)
         targets = [
             entry if book.wanted(entry) and name not in operator.no_gradient else None

@@ -46,6 +46,10 @@ def evaluate(graph: Graph, values: Mapping[str, Array]) -> list[Array]:
         entries = [Entry(node, i) for i in range(len(node.output_names))]
         outputs = [np.empty(inference.shapes[e], inference.dtypes[e]) for e in entries]
         inputs = [known[entry] for entry in node.inputs]
-        node.operator.forward(node.attributes, inputs, outputs, Mode(is_train=False))
+        state = None
+        if node.operator.state is not None:
+            state = node.operator.state(node.attributes, inputs, "cpu(0)")
+        mode = Mode(is_train=False, state=state)
+        node.operator.forward(node.attributes, inputs, outputs, mode)
         known.update(zip(entries, outputs, strict=True))
     return [known[entry] for entry in graph.outputs]

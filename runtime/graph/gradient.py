@@ -201,7 +201,7 @@ def needing_gradient(graph: Graph, requested: frozenset[Entry]) -> frozenset[Ent
         if operator is None or (operator.backward is None and not _passes(node)):
             continue
         names = operator.input_names(node.attributes)
-        auxiliary = len(operator.auxiliary)
+        auxiliary = len(node.auxiliary_inputs)
         inputs = zip(node.inputs, names, strict=False)
         differentiable = list(inputs)[: len(node.inputs) - auxiliary or None]
         if any(

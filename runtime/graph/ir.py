@@ -74,7 +74,9 @@ class Node:
     @property
     def auxiliary_inputs(self) -> tuple[Entry, ...]:
         """The inputs that are auxiliary states of this node."""
-        count = 0 if self.operator is None else len(self.operator.auxiliary)
+        if self.operator is None:
+            return ()
+        count = len(self.operator.auxiliary_names(self.attributes))
         return self.inputs[len(self.inputs) - count :]
 
 

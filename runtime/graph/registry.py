@@ -38,10 +38,12 @@ class Mode:
     Attributes:
         is_train: True in a training forward (and its backward).
         random: Numbers for this node and step; the backward sees the same ones.
+        state: What `Operator.state` made for this node.
     """
 
     is_train: bool
     random: RandomSource | None = None
+    state: Any = None
 
 
 class Forward(Protocol):
@@ -117,7 +119,8 @@ class Operator:
             required.
         inputs: Input names in order, auxiliary states last; for a variadic operator
             a function of the attributes (`num_args` counts).
-        auxiliary: Names of the inputs that are auxiliary states.
+        auxiliary: Names of the inputs that are auxiliary states; a function of the
+            attributes where they differ.
         outputs: Names of all outputs.
         visible: How many outputs a user sees; None means all.
         shape: (p, input shapes, output shapes) -> refined (inputs, outputs); called
@@ -134,6 +137,8 @@ class Operator:
             its gradient.
         shares_gradient: The gradient of each input is the output's own gradient.
         is_random: The definition reads `mode.random` when training.
+        state: (p, input arrays, device's name) -> what a node keeps in one program from
+            one call to the next: `mode.state` in definition and gradient rule.
         variadic: The operator takes any number of inputs, counted by `num_args`.
         parameter_defaults: Hidden attributes of variables made for missing inputs,
             such as {"moving_var": {"__init__": '["one", {}]'}}.
@@ -156,13 +161,14 @@ class Operator:
         None
     )
     aliases: tuple[str, ...] = ()
-    auxiliary: tuple[str, ...] = ()
+    auxiliary: tuple[str, ...] | Callable[[Any], tuple[str, ...]] = ()
     visible: int | Callable[[Any], int] | None = None
     no_gradient: tuple[str, ...] = ()
     is_loss: bool | Callable[[Any], bool] = False
     is_view: bool = False
     shares_gradient: bool = False
     is_random: bool = False
+    state: Callable[[Any, Sequence[Array], str], Any] | None = None
     variadic: bool = False
     parameter_defaults: Mapping[str, Mapping[str, str]] | None = None
     csr_inputs: tuple[str, ...] = ()
@@ -172,6 +178,10 @@ class Operator:
     def input_names(self, p: Any) -> tuple[str, ...]:
         """Names of the inputs, with these attributes; auxiliary ones last."""
         return self.inputs(p) if callable(self.inputs) else self.inputs
+
+    def auxiliary_names(self, p: Any) -> tuple[str, ...]:
+        """Names of those of the inputs that are auxiliary states."""
+        return self.auxiliary(p) if callable(self.auxiliary) else self.auxiliary
 
     def output_names(self, p: Any) -> tuple[str, ...]:
         """Names of all outputs, hidden ones included."""

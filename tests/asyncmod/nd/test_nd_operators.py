@@ -93,7 +93,7 @@ def test_names_of_symbols_do_not_depend_on_arrays() -> None:
         (lambda a: nd.Convolution(a), OperatorError, "kernel"),
         (lambda a: nd.FullyConnected(a, num_hidden=2), ArgumentError, "none for: "),
         (lambda a: nd.contrib.quantize, AttributeError, "mx.nd.contrib.*INT8"),
-        (lambda a: nd.Custom, AttributeError, "custom operators are left out"),
+        (lambda a: nd.Custom(a), OperatorError, "op_type"),
         (lambda a: a.attach_grad(), AttributeError, "gradients come from mx.Module"),
         (lambda a: a.nothing, AttributeError, "has no `nothing`"),
         (lambda a: nd.__nothing__, AttributeError, "__nothing__"),

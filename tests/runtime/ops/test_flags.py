@@ -39,6 +39,7 @@ def test_which_operators_end_a_graph() -> None:
         "SVMOutput",
         "make_loss",
         "BlockGrad",
+        "Custom",
     }
 
 
