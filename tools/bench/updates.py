@@ -33,8 +33,14 @@ HYPER = {
     "ftrl": (0.01, 1.0),
     "lars": (0.9, 0.001, 0.0, 1.0),
     "lamb": (0.9, 0.999, 1e-6, 0.1, 0.01, -1.0, -1.0),
+    "lbsgd": (0.9, 1.0, 1.0, 1.0),
+    "groupadagrad": (1e-5,),
+    "sgld": (1.0, 2.0, 3.0),
 }
 """What each rule takes after lr, wd, rescale_grad and clip_gradient."""
+
+COLUMNS = 100
+"""Of the matrix that a rule for matrices gets."""
 
 
 def fastest(run: Callable[[], None], seconds: float) -> float:
@@ -58,7 +64,8 @@ def ours(kind: str, name: str, elements: int, seconds: float) -> float:
     from runtime.ops.update import get_rule
 
     rule, device = get_rule(name), create_device(kind)
-    layout = Layout.pack("parameter", [("w", (elements,), "float32")])
+    shape = (elements,) if rule.axes is None else (elements // COLUMNS, COLUMNS)
+    layout = Layout.pack("parameter", [("w", shape, "float32")])
     plan = plan_update(
         name,
         layout,
@@ -69,7 +76,7 @@ def ours(kind: str, name: str, elements: int, seconds: float) -> float:
         native=device.native,
     )
     program = device.compile(plan)
-    values = np.random.default_rng(0).normal(size=elements).astype(np.float32)
+    values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     for segment in ("parameter", "gradient.0"):
         program.write(segment, "w", values)
     program.write("hyper", "hyper", np.array([(1e-3, 1e-4, 1.0, -1.0, *HYPER[name])]))

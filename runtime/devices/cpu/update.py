@@ -8,22 +8,26 @@ from runtime.devices.cpu import cost
 from runtime.graph.plan import Address, NativeRow, Span, Tensor, UpdateRow, spans
 from runtime.kernels.cpu.table import KERNELS
 from runtime.kernels.cpu.target import host_target
+from runtime.ops.update import get_rule
 
 # Rules that first measure the weight, and what then updates it.
-_MEASURED = {"lars": "sgd", "lamb": "lamb"}
+_MEASURED = {"lars": "sgd", "lamb": "lamb", "lbsgd": "lbsgd"}
 
 Operands = dict[str, Address | tuple[Address, ...] | int | float]
 
 _FLOAT32 = "float32"
 # In cache: only small updates are asked for their cost.
 _MICROSECONDS_PER_FLOAT = 1e-4
+_NOISE = 16  # what an element's random number costs, in floats
 
 
 def update_rows(row: UpdateRow) -> list[NativeRow] | None:
     """See `runtime.graph.build.Native.update`."""
     if row.master is not None:
         return _through_master(row, row.master)
-    rule = _MEASURED.get(row.rule, row.rule) + ("" if row.states else "_plain")
+    rule = _MEASURED.get(row.rule, row.rule)
+    if len(row.states) < len(get_rule(row.rule).states):
+        rule += "_plain"
     if row.weight.dtype != _FLOAT32 or f"update_{rule}" not in KERNELS:
         return None
     rows = [_ones(row)] if row.reset else []
@@ -95,16 +99,21 @@ def accumulate_row(
 
 def _update(kernel: str, row: UpdateRow) -> NativeRow:
     size, streams = row.weight.size, 2 + 2 * len(row.states) + len(row.gradients)
+    operands: Operands = {
+        "tensors": (row.weight.address, *(s.address for s in row.states)),
+        "gradients": tuple(gradient.address for gradient in row.gradients),
+        "devices": len(row.gradients),
+        "size": size,
+        "hyper": row.hyper.address,
+    }
+    if row.rule == "groupadagrad":
+        operands["columns"] = row.weight.shape[1]
+    if row.rule == "sgld":
+        streams += _NOISE
     return NativeRow(
         kernel,
         row.node,
-        {
-            "tensors": (row.weight.address, *(s.address for s in row.states)),
-            "gradients": tuple(gradient.address for gradient in row.gradients),
-            "devices": len(row.gradients),
-            "size": size,
-            "hyper": row.hyper.address,
-        },
+        operands,
         reads=row.reads,
         writes=spans(row.kept),
         cost=cost.ROW + size * streams * _MICROSECONDS_PER_FLOAT,

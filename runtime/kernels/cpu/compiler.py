@@ -23,7 +23,9 @@ from runtime.kernels.cpu import (
     pooling,
     softmax,
     update,
+    update_groups,
     update_halves,
+    update_noise,
     update_norms,
 )
 from runtime.kernels.cpu.entry import row_function
@@ -45,7 +47,9 @@ KERNEL_MODULES = (
     pooling,
     softmax,
     update,
+    update_groups,
     update_halves,
+    update_noise,
     update_norms,
 )
 

@@ -113,9 +113,10 @@ def _parse(name: str, text: str) -> Kernel:
 UPDATE_RULES = (
     *("sgd", "sgd_plain", "nag", "nag_plain", "signum", "signum_plain", "dcasgd"),
     *("adam", "adamax", "nadam", "ftml", "adagrad", "adadelta"),
-    *("rmsprop", "rmsprop_centered", "ftrl", "lamb"),
+    *("rmsprop", "rmsprop_centered", "ftrl", "lamb", "lbsgd", "lbsgd_plain"),
 )
-"""Update rules with a kernel `update_<rule>`; "plain" ones do without their state."""
+"""Update rules that go element by element, after norms perhaps, with a kernel
+`update_<rule>`; "plain" ones do without their last state."""
 
 _POOL = (
     "images height width in_height in_width channels kernel_h kernel_w "
@@ -193,10 +194,13 @@ _FIELDS = {
     ),
     # Updates.
     **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},
+    "update_groupadagrad": f"{_UPDATE} columns",
+    "update_sgld": _UPDATE,
     "update_widen": "weight@ master@ gradients@ devices size wide@",
     "update_narrow": "master@ weight@ size",
     "measure_lars": f"{_UPDATE} scaled@",
     "measure_lamb": f"{_UPDATE} scaled@",
+    "measure_lbsgd": f"{_UPDATE} scaled@",
     # Layout.
     "to_image": "x@ y@ y_image y_row y_pixel images channels height width",
     "from_image": "x[] y@ images channels height width",

@@ -31,7 +31,7 @@ def tuple_at(kind: type[int] | type[float], length: int) -> Callable[[int], Any]
     def read_tuple(builder: Any, address: Any) -> Any:
         indexes = [ir.Constant(INT64, k) for k in range(length)]
         places = [pointer(builder, address, index, element) for index in indexes]
-        return _packed(builder, [builder.load(place) for place in places])
+        return packed(builder, [builder.load(place) for place in places])
 
     return read_tuple
 
@@ -55,7 +55,7 @@ def rule_arguments(vectors: int, numbers: int) -> Callable[..., Any]:
         at = [builder.extract_value(places, k) for k in range(vectors)]
         loaded = [emit_load_first(builder, place, i, count) for place in at]
         given = [builder.extract_value(scalars, k) for k in range(numbers)]
-        return _packed(builder, [g, *loaded, *given])
+        return packed(builder, [g, *loaded, *given])
 
     return arguments
 
@@ -79,8 +79,8 @@ def store_vectors(places: int, vectors: int) -> Callable[..., None]:
     return store_all
 
 
-def _packed(builder: Any, values: Sequence[Any]) -> Any:
-    """An LLVM value of the members, as Numba keeps tuples of such types."""
+def packed(builder: Any, values: Sequence[Any]) -> Any:
+    """An LLVM value of a tuple's members, as Numba keeps tuples of such types."""
     kinds = [value.type for value in values]
     same = all(kind == kinds[0] for kind in kinds)
     whole = ir.ArrayType(kinds[0], len(kinds)) if same else ir.LiteralStructType(kinds)

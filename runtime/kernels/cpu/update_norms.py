@@ -2,14 +2,14 @@
 
 Each kernel here measures a weight and writes scalars with the right learning rate,
 with which a kernel of `runtime.kernels.cpu.update` then updates it: `update_sgd` after
-`measure_lars`, `update_lamb` after `measure_lamb`.
+`measure_lars`, that of the same name after the others.
 """
 
 from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.update import summed
-from runtime.kernels.cpu.update_rules import lamb_step, rescaled, running
+from runtime.kernels.cpu.update_rules import lamb_step, number, rescaled, running
 from runtime.kernels.cpu.vector import (
     LANES,
     get_double,
@@ -45,6 +45,32 @@ def measure_lars(
         lr, wd = get_double(hyper, 0), get_double(hyper, 1)
         eta, epsilon = get_double(hyper, 5), get_double(hyper, 6)
         put_double(scaled, 0, lr * (eta * norm / (slope + wd * norm + epsilon)))
+
+
+@kernel
+def measure_lbsgd(
+    tensors: int, gradients: int, devices: int, size: int, hyper: int, scaled: int
+) -> None:
+    """LBSGD's scalars, with the weight's own rate in a step that updates."""
+    for k in range(8):
+        put_double(scaled, k, get_double(hyper, k))
+    if get_double(hyper, 6) == 0.0 or get_double(hyper, 7) == 0.0:
+        return
+    weight, collected = get_integer(tensors, 0), get_integer(tensors, 1)
+    batch_scale = number(get_double(hyper, 5))
+    size_square, slope_square = 0.0, 0.0
+    for i in range(0, size, LANES):
+        count = size - i
+        g = summed(gradients, devices, i, count)
+        size_square += square_sum(load_first(weight, i, count))
+        slope_square += square_sum((load_first(collected, i, count) + g) / batch_scale)
+    lr, wd = get_double(hyper, 0), get_double(hyper, 1)
+    growth = square_root(size_square / (slope_square + wd * size_square + 1e-18))
+    if growth < 0.01:
+        growth = 0.01
+    if growth > 100.0:
+        growth = 100.0
+    put_double(scaled, 0, lr * growth)
 
 
 @kernel

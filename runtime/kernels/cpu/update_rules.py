@@ -75,6 +75,7 @@ def sign(a: Vector) -> Vector:
 # Along the gradient ---------------------------------------------------------
 
 
+@inlined
 def sgd_plain(
     g: Vector,
     w: Vector,
@@ -88,6 +89,7 @@ def sgd_plain(
     return (number(1.0 - lr * wd) * w - number(lr) * g,)
 
 
+@inlined
 def sgd(
     g: Vector,
     w: Vector,
@@ -404,6 +406,49 @@ def lamb(
     return (w - number(lr) * step,)
 
 
+def lbsgd_plain(
+    g: Vector,
+    w: Vector,
+    collected: Vector,
+    lr: float,
+    wd: float,
+    rescale: float,
+    clip: float,
+    momentum: float,
+    batch_scale: float,
+    due: float,
+    adapts: float,
+) -> Two:
+    """After `measure_lbsgd`, as `lbsgd`: lr follows the norms already."""
+    total = collected + g
+    if due == 0.0:
+        return w, total
+    mean = total / number(batch_scale)
+    return sgd_plain(mean, w, lr, wd, rescale, clip, momentum)[0], zeros()
+
+
+def lbsgd(
+    g: Vector,
+    w: Vector,
+    collected: Vector,
+    velocity: Vector,
+    lr: float,
+    wd: float,
+    rescale: float,
+    clip: float,
+    momentum: float,
+    batch_scale: float,
+    due: float,
+    adapts: float,
+) -> Three:
+    total = collected + g
+    if due == 0.0:
+        return w, total, velocity
+    mean = total / number(batch_scale)
+    w, velocity = sgd(mean, w, velocity, lr, wd, rescale, clip, momentum)
+    return w, zeros(), velocity
+
+
 VECTOR_RULES: dict[str, Callable[..., Any]] = {
     "sgd": sgd,
     "sgd_plain": sgd_plain,
@@ -422,5 +467,7 @@ VECTOR_RULES: dict[str, Callable[..., Any]] = {
     "rmsprop_centered": rmsprop_centered,
     "ftrl": ftrl,
     "lamb": lamb,
+    "lbsgd": lbsgd,
+    "lbsgd_plain": lbsgd_plain,
 }
 """By the names in `runtime.kernels.cpu.table.UPDATE_RULES`."""

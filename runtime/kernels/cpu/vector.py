@@ -582,6 +582,23 @@ def largest_of(builder: Any, a: Any) -> Any:
     )
 
 
+@primitive(Vector, Vector)
+def mantissas(builder: Any, a: Any) -> Any:
+    """The m in [0.5, 1) of a = m * 2**e, for positive normal numbers."""
+    bits = builder.bitcast(a, _INTS)
+    fraction = builder.and_(bits, ir.Constant(_INTS, [0x7FFFFF] * LANES))
+    half = builder.or_(fraction, ir.Constant(_INTS, [126 << 23] * LANES))
+    return builder.bitcast(half, VECTOR)
+
+
+@primitive(Vector, Vector)
+def exponents(builder: Any, a: Any) -> Any:
+    """The e of a = m * 2**e, where m is `mantissas`."""
+    shifted = builder.lshr(builder.bitcast(a, _INTS), ir.Constant(_INTS, [23] * LANES))
+    exponent = builder.sub(shifted, ir.Constant(_INTS, [126] * LANES))
+    return builder.sitofp(exponent, VECTOR)
+
+
 @primitive(Vector, Vector, Vector)
 def scale_by_power_of_two(builder: Any, a: Any, shifted: Any) -> Any:
     """a * 2**n, where `shifted` is n + 1.5 * 2**23: its low bits are n's.

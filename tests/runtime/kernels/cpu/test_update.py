@@ -1,7 +1,7 @@
 """Every update kernel against its definition: the same bits, whatever the length.
 
-Kernels and definitions do the same float32 operations in the same order, but for norms,
-whose sums are ordered differently.
+Kernels and definitions do the same float32 operations in the same order, but for norms
+and means, whose sums are ordered differently.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ SCALARS: dict[str, tuple[float, ...]] = {
     "ftrl": (0.05, 1.0),
     "lars": (0.9, 0.5, 0.1, 1.0),
     "lamb": (0.9, 0.99, 1e-6, 0.1, 0.01, 0.5, 1.0),
+    "lbsgd": (0.9, 3.0, 1.0, 0.0),
+    "sgld": (2.0**52 - 77, 2.0**32 - 9, 2.0**32 + 5),
+    "groupadagrad": (1e-5,),
 }
 LENGTHS = (*range(1, 34), 47, 48, 63, 64, 65, 1000, 4099)
 ELEMENTWISE = [name for name in UPDATE_RULES if name != "lamb"]
@@ -44,15 +47,18 @@ ELEMENTWISE = [name for name in UPDATE_RULES if name != "lamb"]
 class Problem:
     """A weight, its states and the gradients of some devices, in guarded memory."""
 
-    def __init__(self, name: str, n: int, devices: int, clip: float) -> None:
+    def __init__(
+        self, name: str, n: int, devices: int, clip: float, columns: int = 0
+    ) -> None:
+        shape = (n // columns, columns) if columns else n
         self.memory = Memory()
         self.name = name
         self.rule = get_rule(name.removesuffix("_plain"))
-        kept = () if name.endswith("_plain") else self.rule.states
+        kept = self.rule.states[:-1] if name.endswith("_plain") else self.rule.states
         random = np.random.default_rng(n)
 
         def normal() -> Floats:
-            return self.memory.array(random.normal(size=n))  # type: ignore[return-value]
+            return self.memory.array(random.normal(size=shape))  # type: ignore[return-value]
 
         self.weight = normal()
         # Positive; the first one is more than the squares of the others.
@@ -78,7 +84,7 @@ class Problem:
         """Run a kernel over the elements between each two bounds."""
 
         def table(arrays: list[Floats], begin: int) -> NDArray[Any]:
-            addresses = [array[begin:].ctypes.data for array in arrays]
+            addresses = [array.reshape(-1)[begin:].ctypes.data for array in arrays]
             return self.memory.array(addresses, np.int64)
 
         for begin, end in itertools.pairwise(bounds):
@@ -145,7 +151,11 @@ def test_a_rate_of_zero_is_no_step(kernels: Kernels, name: str) -> None:
 @pytest.mark.parametrize("clip", [-1.0, 0.3])
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize(
-    ("name", "kernel"), [("lars", "sgd"), ("lars_plain", "sgd_plain"), ("lamb", "lamb")]
+    ("name", "kernel"),
+    [
+        *(("lars", "sgd"), ("lars_plain", "sgd_plain"), ("lamb", "lamb")),
+        *((name, name) for name in ("lbsgd", "lbsgd_plain")),
+    ],
 )
 @pytest.mark.parametrize(
     "case", ["normal", "no weight", "no gradient", "fixed rate", "no epsilon"]
@@ -160,15 +170,67 @@ def test_norms_come_first(
         if case == "no gradient":
             for gradient in problem.gradients:
                 gradient[:] = 0
+        if problem.rule.name == "lbsgd":
+            problem.hyper[7] = 1
         if case == "fixed rate":  # LARS of a bias; LAMB without bounds of the norm
             problem.hyper[7 if name != "lamb" else 9 :] = 0 if name != "lamb" else -1
-        if case == "no epsilon":
+        if case == "no epsilon":  # for LBSGD: not the last gradient of a batch
             problem.hyper[6] = 0
         scaled = problem.memory.array(np.full(len(problem.hyper), np.nan), np.float64)
         expected = problem.expected()
         measure = f"measure_{problem.rule.name}"
         problem.run(kernels, measure, 0, n, scaled=scaled)
         problem.run(kernels, f"update_{kernel}", 0, n, hyper=scaled)
+        np.testing.assert_allclose(problem.results, expected, rtol=2e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["lbsgd", "lbsgd_plain"])
+def test_a_batch_that_is_not_full_is_collected(kernels: Kernels, name: str) -> None:
+    problem = Problem(name, 100, 2, 0.3)
+    problem.hyper[6] = 0
+    weight, expected = problem.weight.copy(), problem.expected()
+    problem.run(kernels, f"update_{name}", 0, 100)
+    np.testing.assert_array_equal(problem.results, expected)
+    np.testing.assert_array_equal(problem.weight, weight)
+
+
+@pytest.mark.parametrize("values", [0.0, -3.0, 1e-30, 1e30, np.inf, np.nan])
+def test_the_rate_of_lbsgd_is_bounded(kernels: Kernels, values: float) -> None:
+    """By 0.01 and 100; a NaN shows."""
+    problem = Problem("lbsgd_plain", 20, 1, -1.0)
+    problem.hyper[7] = 1
+    for array in (problem.gradients[0], problem.states[0]):
+        array[:] = values
+    with np.errstate(all="ignore"):
+        expected = problem.expected()
+    scaled = problem.memory.array(problem.hyper, np.float64)
+    problem.run(kernels, "measure_lbsgd", 0, 20, scaled=scaled)
+    problem.run(kernels, "update_lbsgd_plain", 0, 20, hyper=scaled)
+    np.testing.assert_allclose(problem.results, expected, rtol=2e-6)
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.3])
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_noise_is_that_of_the_definition(
+    kernels: Kernels, devices: int, clip: float
+) -> None:
+    for n in (*LENGTHS, 1024):
+        problem = Problem("sgld", n, devices, clip)
+        expected = problem.expected()
+        problem.run(kernels, "update_sgld", 0, n)
+        np.testing.assert_array_equal(problem.results, expected)
+
+
+@pytest.mark.parametrize("clip", [-1.0, 0.3])
+@pytest.mark.parametrize("devices", [1, 2, 3])
+def test_a_matrix_is_scaled_row_by_row(
+    kernels: Kernels, devices: int, clip: float
+) -> None:
+    for columns in LENGTHS:
+        problem = Problem("groupadagrad", 3 * columns, devices, clip, columns)
+        problem.gradients[0][1] = 0
+        expected = problem.expected()
+        problem.run(kernels, "update_groupadagrad", 0, 3 * columns, columns=columns)
         np.testing.assert_allclose(problem.results, expected, rtol=2e-6, atol=1e-7)
 
 
