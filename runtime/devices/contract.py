@@ -53,8 +53,8 @@ class Segment(Protocol):
 
     Attributes:
         nbytes: Size in bytes.
-        version: Raised by one by whoever changes the contents from outside of a
-            plan; programs repack weights when it has moved.
+        version: Raised by one by whoever changes the contents of parameters or
+            auxiliary states; programs repack weights when it has moved.
     """
 
     nbytes: int
@@ -130,7 +130,7 @@ class Program(Protocol):
         """Run a section after all that was launched before; may return early.
 
         "step" is "forward" and then "backward". Weights are repacked first if the
-        parameters have changed.
+        parameters (or the auxiliary states that are folded into them) have changed.
         """
         ...
 

@@ -40,6 +40,9 @@ from runtime.row_sparse import RowSparsePlace
 
 Array = NDArray[Any]
 
+# The sections that change what weights are packed from, and where that lies.
+_CHANGED: dict[Section, str] = {"update": "parameter", "commit": "auxiliary"}
+
 
 class HostSegment:
     """A block of host memory on a cache line."""
@@ -121,7 +124,8 @@ class HostProgram:
         self._closed = False
         self._forward: tuple[int, StepKey] | None = None
         self._backward_done = False
-        self._packed_version = -1
+        self._packed_from = _sources(plan)
+        self._packed: tuple[int, ...] | None = None
         self.segments: dict[str, HostSegment] = {}
         self._slotted: dict[str, list[HostSegment]] = {}
         for name, nbytes in plan.segments.items():
@@ -236,8 +240,7 @@ class HostProgram:
     def _launch(self, section: Section, slot: int, key: StepKey) -> None:
         if section == "backward":
             slot, key = self._before_backward()
-        elif section == "update":
-            self.segments["parameter"].version += 1
+        self.changed(section)
         if section in ("forward", "predict"):
             self._repack(key)
         self._run(section, slot, key)
@@ -251,6 +254,16 @@ class HostProgram:
         self._launch("backward", slot, key)
 
     # What other devices build on -------------------------------------------------
+
+    def versions(self) -> tuple[int, ...]:
+        """Of the segments that weights are packed from, a BatchNorm's states too."""
+        return tuple([self.segments[name].version for name in self._packed_from])
+
+    def changed(self, section: Section) -> None:
+        """Note that a section has changed, or is about to, what others pack."""
+        segment = self.segments.get(_CHANGED.get(section, ""))
+        if segment is not None:
+            segment.version += 1
 
     def view(self, tensor: Tensor, slot: int = 0) -> Array:
         """The tensor as a NumPy array over its memory."""
@@ -331,15 +344,22 @@ class HostProgram:
     def _repack(self, key: StepKey) -> None:
         if "pack" not in self.plan.sections:
             return
-        version = self.segments["parameter"].version
-        if version != self._packed_version:
+        versions = self.versions()
+        if versions != self._packed:
             self._run("pack", 0, key)
-            self._packed_version = version
+            self._packed = versions
 
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
         with np.errstate(all="ignore"):
             for bound in self._sections[slot].get(section, ()):
                 bound.run(key)
+
+
+def _sources(plan: Plan) -> tuple[str, ...]:
+    """The segments of the face that weights are packed from."""
+    rows = plan.sections.get("pack", ())
+    read = {span.segment for row in rows for span in row.reads}
+    return tuple(sorted(read & plan.tensors.keys()))
 
 
 def _accept(name: str, segment: Segment, nbytes: int) -> HostSegment:

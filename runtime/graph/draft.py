@@ -125,6 +125,13 @@ class Image:
         }
 
 
+def optional_fields(name: str, image: Image | None) -> dict[str, At | int]:
+    """`Image.fields`; all 0 for an image that is not there."""
+    if image is not None:
+        return image.fields(name)
+    return {f"{name}{suffix}": 0 for suffix in ("", "_image", "_row", "_pixel")}
+
+
 @dataclass(frozen=True, slots=True)
 class Csr:
     """A CSR matrix that the program keeps by name."""

@@ -50,7 +50,7 @@ REQUESTS: Schema = {
         "section": str,
         "slot": int,
         "key": list,  # seed, step, row
-        "version": int,  # of the parameters
+        "version": int,  # of parameters and auxiliary states together
         "after": bool,  # not if the launch before it has failed
     },
     "close": {"number": int, "program": int},

@@ -171,6 +171,31 @@ def test_changed_parameters_are_seen(device: Device) -> None:
     assert (program.read("output", "softmax_output") != before).any()
 
 
+@pytest.mark.parametrize("how", ["commit", "write"])
+def test_changed_auxiliary_states_are_seen(device: Device, how: str) -> None:
+    net = resnet()
+    training = net.compile(device, True)
+    net.load(training)
+    plan = net.compile(device, False).plan
+    shared = {name: training.segments[name] for name in ("parameter", "auxiliary")}
+    programs = [device.compile(plan, shared) for _ in range(2)]
+    for program in programs:
+        net.feed(program)
+    programs[0].launch("predict")
+    before = programs[0].read("output", "softmax_output")
+    if how == "commit":
+        training.launch("step")
+        training.launch("commit")
+    else:
+        training.write("auxiliary", "stem_norm_moving_var", np.full(4, 0.1))
+    outputs = []
+    for program in programs:
+        program.launch("predict")
+        outputs.append(program.read("output", "softmax_output"))
+    assert (outputs[0] != before).any()
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+
+
 def test_segments_are_shared(device: Device) -> None:
     net = mlp()
     training = net.compile(device, True)

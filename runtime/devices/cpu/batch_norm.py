@@ -12,15 +12,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
-from runtime.devices.cpu.convolution import Statistics
+from runtime.devices.cpu.convolution import Statistics, residual_of
 from runtime.devices.cpu.epilogue import code
 from runtime.graph.build import Builder
-from runtime.graph.draft import At, Dense, Image
+from runtime.graph.draft import At, Dense, Image, optional_fields
 from runtime.graph.ir import Entry, Node
 from runtime.kernels.cpu.table import padded
 
 _VECTORS = ("mean", "inverse", "scale", "shift")
-_NO_IMAGE = ("", "_image", "_row", "_pixel")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +55,7 @@ class BatchNormStep:
     def _residual(self) -> Entry | None:
         if self.addition is None:
             return None
-        left, right = self.addition.inputs
-        return right if left.node is self.norm else left
+        return residual_of(self.addition, self.norm)
 
     def forward(self, b: Builder) -> None:
         x = b.image(self.norm.inputs[0])
@@ -76,7 +74,7 @@ class BatchNormStep:
             ("y",),
             cost.floats(2 * images * x.image),
             **x.fields("x"),
-            **_optional("residual", source),
+            **optional_fields("residual", source),
             **target.fields("y"),
             images=images,
             height=height,
@@ -174,9 +172,9 @@ class BatchNormStep:
             ("masked", "sums") if masks else ("sums",),
             cost.floats(3 * images * x.image),
             **dy.fields("dy"),
-            **_optional("y", y),
+            **optional_fields("y", y),
             **x.fields("x"),
-            **_optional("masked", g if masks else None),
+            **optional_fields("masked", g if masks else None),
             images=images,
             height=height,
             width=width,
@@ -257,12 +255,6 @@ class BatchNormStep:
     def _vector(self, b: Builder, name: str) -> At:
         channels = padded(b.shape(self.norm.inputs[0])[1])
         return At(b.saved(self.norm, name, 4 * channels))
-
-
-def _optional(name: str, image: Image | None) -> dict[str, At | int]:
-    if image is None:
-        return {f"{name}{suffix}": 0 for suffix in _NO_IMAGE}
-    return image.fields(name)
 
 
 def _fill(b: Builder, node: str, target: Dense) -> None:

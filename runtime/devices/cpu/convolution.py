@@ -1,4 +1,4 @@
-"""Two-dimensional Convolution, with an activation behind it, as rows of `conv`.
+"""Two-dimensional Convolution, and what is fused behind it, as rows of `conv`.
 
 The data gradient is a convolution of the output's gradient with the flipped weights;
 for stride s it falls apart into s x s convolutions, one per position modulo s, each
@@ -15,7 +15,7 @@ from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
 from runtime.devices.cpu.window import Reach, by_pixel, classes, window
 from runtime.graph.build import Builder
-from runtime.graph.draft import Buffer, Dense, Image
+from runtime.graph.draft import At, Buffer, Dense, Image, optional_fields
 from runtime.graph.ir import Entry, Node
 from runtime.graph.plan import Section
 from runtime.kernels.cpu.table import conv_panels_size, conv_weight_scratch, padded
@@ -34,23 +34,47 @@ class Statistics:
     sums: list[Buffer] = field(default_factory=list)
 
 
+def residual_of(addition: Node, norm: Node) -> Entry:
+    """What a sum adds to a normalization's output."""
+    left, right = addition.inputs
+    return right if left.node is norm else left
+
+
+@dataclass(frozen=True, slots=True)
+class Affine:
+    """What sums begin with, and what multiplies the weight's columns; 0 if nothing."""
+
+    bias: At | int
+    scale: At | int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class ConvolutionStep:
-    """One layer. `statistics` is set if a BatchNorm reads it."""
+    """One layer, and the nodes fused behind it.
+
+    Attributes:
+        layer: The Convolution node.
+        activation: The activation behind it, if fused.
+        statistics: Set if a BatchNorm behind it reads its output.
+        norm: In prediction, the BatchNorm whose moving statistics become a part of the
+            weight and the bias.
+        addition: The residual sum behind that, if fused.
+    """
 
     layer: Node
     activation: Node | None = None
     statistics: Statistics | None = None
+    norm: Node | None = None
+    addition: Node | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        return (
-            (self.layer,) if self.activation is None else (self.layer, self.activation)
-        )
+        chain = (self.layer, self.norm, self.addition, self.activation)
+        return tuple(node for node in chain if node is not None)
 
     @property
     def output(self) -> Entry:
-        return Entry(self.activation or self.layer)
+        return Entry(self.nodes[-1])
 
     @property
     def _name(self) -> str:
@@ -86,13 +110,23 @@ class ConvolutionStep:
     def forward(self, b: Builder) -> None:
         rows, columns = self._reach(b)
         data, weight = self.layer.inputs[:2]
-        source, target = b.image(data), b.output_image(self.output)
+        source = b.image(data)
+        residual = None
+        if self.addition is not None:
+            assert self.norm is not None
+            residual = b.image(residual_of(self.addition, self.norm))
+        target = b.output_image(self.output)
         b.define(self.output, target)
+        affine = self._affine(b)
         panels = self._pack(
-            b, False, (0, 1, rows.taps), (0, 1, columns.taps), f"{weight.name}.panels"
+            b,
+            False,
+            (0, 1, rows.taps),
+            (0, 1, columns.taps),
+            f"{weight.name}.panels",
+            affine.scale,
         )
         statistics, pivot = self._sums(b, target)
-        no_bias = self.layer.attributes.no_bias
         images, filters = target.shape[:2]
         b.kernel(
             "conv",
@@ -100,19 +134,67 @@ class ConvolutionStep:
             ("y", "statistics") if statistics else ("y",),
             self._cost(b),
             **source.fields("x"),
+            **optional_fields("residual", residual),
             **target.fields("y"),
             images=images,
             **window(rows, columns),
             in_channels=source.shape[1],
             out_channels=filters,
             panels=panels.at,
-            bias=0 if no_bias else b.dense(self.layer.inputs[2]).at,
+            bias=affine.bias,
             statistics=0 if statistics is None else statistics.at,
             pivot=0 if pivot is None else pivot.at,
             epilogue=int(code(self.activation)),
             accumulate=0,
             by_pixel=by_pixel(images, filters, rows, columns),
         )
+
+    def _affine(self, b: Builder) -> Affine:
+        """What multiplies the weight's columns, and what the sums begin with."""
+        bias: At | int = 0
+        if not self.layer.attributes.no_bias:
+            bias = b.dense(self.layer.inputs[2]).at
+        if self.norm is None:
+            return Affine(bias)
+        p = self.norm.attributes
+        _, gamma, beta, mean, variance = self.norm.inputs
+        channels = b.shape(mean)[0]
+        scale, shift = (
+            self._packed(b, f"{self.norm.name}.{name}", channels)
+            for name in ("scale", "shift")
+        )
+        b.kernel(
+            "batch_norm_fold",
+            self._name,
+            ("scale", "shift"),
+            cost.floats(8 * channels),
+            self._pack_section(b),
+            bias=bias,
+            gamma=b.dense(gamma).at,
+            beta=b.dense(beta).at,
+            fix_gamma=int(p.fix_gamma),
+            eps=float(p.eps),
+            moving_mean=b.dense(mean).at,
+            moving_variance=b.dense(variance).at,
+            channels=channels,
+            scale=scale.at,
+            shift=shift.at,
+        )
+        return Affine(shift.at, scale.at)
+
+    def _pack_section(self, b: Builder) -> Section | None:
+        """Where weights are packed: now and then if all that they depend on may be."""
+        entries = self.layer.inputs[1:2]
+        if self.norm is not None:
+            entries = (*self.layer.inputs[1:], *self.norm.inputs[1:3])
+        return "pack" if all(entry in b.parameters for entry in entries) else None
+
+    def _packed(self, b: Builder, name: str, size: int) -> Dense:
+        """Memory for what is packed, which lasts as long as that is valid."""
+        place = b.new_dense(name, (size,), "float32")
+        if self._pack_section(b) is not None:
+            place.buffer.segment = "packed"
+        return place
 
     def _sums(self, b: Builder, target: Image) -> tuple[Dense | None, Dense | None]:
         if self.statistics is None:
@@ -238,6 +320,7 @@ class ConvolutionStep:
                     ("y",),
                     self._cost(b) / (len(rows) * len(columns)),
                     **dz.fields("x"),
+                    **optional_fields("residual", None),
                     **fields,
                     images=images,
                     **window(h.reach, w.reach),
@@ -261,23 +344,22 @@ class ConvolutionStep:
         rows: tuple[int, int, int],
         columns: tuple[int, int, int],
         name: str,
+        scale: At | int = 0,
     ) -> Dense:
-        """Some taps of the weight, as the kernel reads them."""
+        """Some taps of the weight, as the kernel reads them, times a scale."""
         weight = self.layer.inputs[1]
         filters, channels, height, width = b.shape(weight)
         inner, outer = (filters, channels) if transpose else (channels, filters)
         size = conv_panels_size(inner, outer, rows[2] * columns[2])
-        panels = b.new_dense(name, (size,), "float32")
-        section: Section | None = None
-        if weight in b.parameters:
-            section, panels.buffer.segment = "pack", "packed"
+        panels = self._packed(b, name, size)
         b.kernel(
             "conv_pack",
             self._name,
             ("panels",),
             cost.floats(2 * size),
-            section,
+            self._pack_section(b),
             weight=b.dense(weight).at,
+            scale=scale,
             panels=panels.at,
             out_channels=filters,
             in_channels=channels,

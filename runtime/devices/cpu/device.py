@@ -98,12 +98,12 @@ class CpuProgram(HostProgram):
             return
         run, address, rows = self._library.run, *self._steps[slot]
         run(address, rows)
-        self.stepped(slot, key, self.segments["parameter"].version)
+        self.stepped(slot, key, self.versions())
 
-    def stepped(self, slot: int, key: StepKey, version: int) -> None:
-        """Note that a whole step was run with this version of the parameters."""
+    def stepped(self, slot: int, key: StepKey, versions: tuple[int, ...]) -> None:
+        """Note that a whole step was run, with these versions of the parameters."""
         self._forward, self._backward_done = (slot, key), True
-        self._packed_version = version
+        self._packed = versions
 
     def _whole_step(self, slot: int) -> tuple[int, int]:
         """Address and length of a table of all rows of a step."""

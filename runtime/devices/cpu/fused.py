@@ -63,7 +63,7 @@ class FusedStep:
         training = self._training
         job, address = self._jobs[slot]
         # Nobody updates the parameters before this device has come to the meeting.
-        version = training.segments["parameter"].version
+        versions = training.versions()
         self._write(inputs, slot)
         job[_MEETING] = meeting.address
         begin = time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -74,10 +74,11 @@ class FusedStep:
             met = time.clock_gettime(time.CLOCK_MONOTONIC)
             self._library.run(job[JobWord.SECOND_TABLE], job[JobWord.SECOND_ROWS])
             outcome = Outcome.DONE
-        training.stepped(slot, key, version)
+        training.stepped(slot, key, versions)
         updated = outcome == Outcome.DONE
         if updated:
-            training.segments["parameter"].version += 1
+            training.changed("commit")
+            training.changed("update")
         return Phases(
             updated,
             _seconds(job, _COMPUTED) - begin,

@@ -2,8 +2,9 @@
 
 Fusions, each only where the value in between has one reader and is no output:
 FullyConnected or Convolution + Activation; Activation + max Pooling (in this order in
-the graph, swapped in the kernel); BatchNorm (+ elementwise sum) (+ Activation); and a
-Convolution takes along the sums that a BatchNorm behind it needs.
+the graph, swapped in the kernel); BatchNorm (+ elementwise sum) (+ Activation). In
+training a Convolution takes along the sums that a BatchNorm behind it needs; in
+prediction it is one step with it and all that is fused behind.
 
 Next: `runtime.devices.cpu.dense` and its neighbors for the rows of each step.
 """
@@ -61,14 +62,13 @@ class Selection:
 
     def _unpadded(self, steps: list[Step]) -> set[Entry]:
         """Inputs of few channels that only convolutions read, as their data."""
-        data = {s.layer.inputs[0] for s in steps if isinstance(s, ConvolutionStep)}
+        layers = {s.layer for s in steps if isinstance(s, ConvolutionStep)}
+        data = {layer.inputs[0] for layer in layers}
         others = {
             entry
             for step in steps
             for node in step.nodes
-            for entry in (
-                node.inputs[1:] if isinstance(step, ConvolutionStep) else node.inputs
-            )
+            for entry in (node.inputs[1:] if node in layers else node.inputs)
         }
         return {
             entry
@@ -79,6 +79,9 @@ class Selection:
     def _fused(self, node: Node) -> Step | None:
         if self._is(node, "Activation"):
             return self._behind_activation(node)
+        if self._is(node, "BatchNorm") and self._can_normalize(node):
+            # An activation behind it may still take over.
+            return self._folded(node, None, None)
         if self._is(node, "Pooling") and self._can_pool(node):
             source = self._only(node.inputs[0], "Activation")
             if source is not None and node.attributes.pool_type == "max":
@@ -129,11 +132,26 @@ class Selection:
             self._masked.activated[step.output] = activation
         return step
 
-    def _norm(
-        self, norm: Node, addition: Node | None, activation: Node | None
-    ) -> BatchNormStep:
+    def _norm(self, norm: Node, addition: Node | None, activation: Node | None) -> Step:
+        folded = self._folded(norm, addition, activation)
+        if folded is not None:
+            return folded
         statistics = self._requested.get(norm.inputs[0])
         return BatchNormStep(norm, addition, activation, statistics)
+
+    def _folded(
+        self, norm: Node, addition: Node | None, activation: Node | None
+    ) -> ConvolutionStep | None:
+        """One step with the convolution in front, if nothing else reads its output."""
+        output = norm.inputs[0]
+        layer = output.node
+        if self._b.is_train or len(self._readers[output]) > 1:
+            return None
+        if self._b.is_output(output) or not self._is(layer, "Convolution"):
+            return None
+        if not self._can_convolve(layer):
+            return None
+        return ConvolutionStep(layer, activation, None, norm, addition)
 
     @property
     def _requested(self) -> dict[Entry, Statistics]:

@@ -38,7 +38,8 @@ class Launch:
 
     Attributes:
         section, slot, key: As `contract.Program.launch` was given them.
-        version: Of the parameters, by which the worker knows whether to repack them.
+        version: Of parameters and auxiliary states, by which the worker knows whether
+            to repack weights.
         after: Whether it is to be left out if the launch before it fails.
     """
 
@@ -152,10 +153,9 @@ class ProcessProgram(HostProgram):
             if self._forward is None:
                 raise GradientError("backward needs a training forward before it")
             slot, key = self._forward
-        elif section == "update":
-            self.segments["parameter"].version += 1
         elif section in ("forward", "step"):
             self._forward = slot, key
+        self.changed(section)
         self.launched.pop(section, None)
         if section in ("forward", "step", "backward"):
             self.launched.pop("commit", None)  # of an earlier step
@@ -191,17 +191,16 @@ class ProcessProgram(HostProgram):
         launched = self.launched.get(section)
         if launched is not None:
             self.journal.undo(section, *launched)
-            if section == "update":
-                self.segments["parameter"].version += 1
+            self.changed(section)
         return True
 
     # For the worker --------------------------------------------------------------
 
     @property
     def version(self) -> int:
-        """Of the parameters; 0 if there are none."""
-        segment = self.segments.get("parameter")
-        return 0 if segment is None else segment.version
+        """Of the parameters and the auxiliary states, as one number."""
+        kept = (self.segments.get(name) for name in ("parameter", "auxiliary"))
+        return sum(segment.version for segment in kept if segment is not None)
 
     def lost_forward(self, launch: Launch, generation: int) -> Launch | None:
         """The forward to be run again before a backward, if it died with its worker.

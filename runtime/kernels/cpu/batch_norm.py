@@ -147,6 +147,39 @@ def batch_norm_scale(
 
 
 @kernel
+def batch_norm_fold(
+    bias: int,
+    gamma: int,
+    beta: int,
+    fix_gamma: int,
+    eps: float,
+    moving_mean: int,
+    moving_variance: int,
+    channels: int,
+    scale: int,
+    shift: int,
+) -> None:
+    """What makes a convolution normalize its result: x * scale + shift.
+
+    `scale` belongs into its weight, `shift` is its new bias; `bias` is the old one.
+    The sums of a convolution have the mean's magnitude in any case, so that nothing is
+    lost by subtracting it there.
+    """
+    for c in range(channels):
+        factor = 1.0 / square_root(float(get(moving_variance, c)) + eps)
+        if fix_gamma == 0:
+            factor *= float(get(gamma, c))
+        distance = -float(get(moving_mean, c))
+        if bias != 0:
+            distance += float(get(bias, c))
+        offset = distance * factor
+        if beta != 0:
+            offset += float(get(beta, c))
+        put(scale, c, np.float32(factor))
+        put(shift, c, np.float32(offset))
+
+
+@kernel
 def batch_norm_apply(
     x: int,
     x_image: int,

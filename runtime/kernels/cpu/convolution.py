@@ -7,6 +7,8 @@ contiguous run of kernel_w * channels floats.
 
 from __future__ import annotations
 
+import numpy as np
+
 from runtime.kernels.cpu.channel_sums import add_moments, padded_channels
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.layout import transpose_matrix
@@ -32,7 +34,9 @@ from runtime.kernels.cpu.vector import (
     get,
     inlined,
     load,
+    load_first,
     put,
+    splat,
     stack,
     store,
 )
@@ -69,6 +73,7 @@ def tap_number(position: int, start: int, step: int, count: int) -> int:
 @kernel
 def conv_pack(
     weight: int,
+    scale: int,
     panels: int,
     out_channels: int,
     in_channels: int,
@@ -86,7 +91,7 @@ def conv_pack(
 
     A panel's rows are the chosen taps (h, w) and in each the input channels. With
     `transpose` the channels change their roles. Every panel is two vectors wide;
-    the last is one if that suffices.
+    the last is one if that suffices. `scale`, unless 0, multiplies the columns.
     """
     taps = kernel_h * kernel_w
     # The panels' columns are rows of the weight as a matrix: all of it, or one
@@ -102,6 +107,9 @@ def conv_pack(
         j = first // PANEL * PANEL
         width = panel_columns(columns - j)
         panel = panels + 4 * (j * size + first - j)
+        factor = splat(np.float32(1))
+        if scale != 0:
+            factor = load_first(scale, first, columns - first)
         for matrix in range(matrices):
             for start in range(0, run, LANES):
                 length = min(LANES, run - start)
@@ -117,7 +125,8 @@ def conv_pack(
                     if h >= 0 and w >= 0:
                         channel = matrix + (start + r) // taps
                         row = (h * w_count + w) * depth + channel
-                        store(panel, row * width, load(block, r * LANES))
+                        value = load(block, r * LANES) * factor
+                        store(panel, row * width, value)
         # A panel of two vectors of which only one holds channels does not occur.
 
 
@@ -133,6 +142,10 @@ def conv(
     x_image: int,
     x_row: int,
     x_pixel: int,
+    residual: int,
+    residual_image: int,
+    residual_row: int,
+    residual_pixel: int,
     y: int,
     y_image: int,
     y_row: int,
@@ -160,8 +173,9 @@ def conv(
     accumulate: int,
     by_pixel: int,
 ) -> None:
-    """y = epilogue(x * weight + bias) (+ y), with sums for batch normalization.
+    """y = epilogue(x * weight + bias (+ residual)) (+ y).
 
+    With sums over y for batch normalization. With `residual` nothing is accumulated.
     The first tap of output pixel (0, 0) is input pixel (-pad_h, -pad_w). The pixels
     of an output row are computed together; rows of taps outside the input are left
     out, single taps outside it read its halo. With `by_pixel` all images' pixels of
@@ -175,25 +189,32 @@ def conv(
         joined = by_pixel != 0  # else the tiles with three taps do it
     size = kernel_h * kernel_w * in_channels
 
+    addend, addend_image, addend_row = y, y_image, y_row
+    addend_pixel, carry = y_pixel, REPLACE
+    if residual != 0:
+        addend, addend_image, addend_row = residual, residual_image, residual_row
+        addend_pixel, carry = residual_pixel, ADD_BEFORE_EPILOGUE
+    elif accumulate != 0:
+        carry = ADD_AFTER_EPILOGUE if epilogue != 0 else ADD_BEFORE_EPILOGUE
+
     if by_pixel == 0:
         # Rows that lie one behind the other are one row; so are images.
         bottom = (height - 1) * stride_h + (kernel_h - 1) * dilate_h - pad_h
         inside = pad_h <= 0 and bottom < in_height
         if inside and step_h == width * step_w and y_row == width * y_pixel:
-            width, height = width * height, 1
-            if x_image == width * step_w and y_image == width * y_pixel:
-                width, images = width * images, 1
+            if addend_row == width * addend_pixel:
+                width, height = width * height, 1
+                inside = x_image == width * step_w and y_image == width * y_pixel
+                if inside and addend_image == width * addend_pixel:
+                    width, images = width * images, 1
 
     # What is computed together: a run of output pixels with the same taps.
-    run, run_step, run_result = width, step_w, y_pixel
+    run, run_step, run_result, run_addend = width, step_w, y_pixel, addend_pixel
     group, across = 1, 1
     if by_pixel != 0:
-        run, run_step, run_result = images, x_image, y_image
+        run, run_step, run_result, run_addend = images, x_image, y_image, addend_image
         group, across = images, width
 
-    carry = REPLACE
-    if accumulate != 0:
-        carry = ADD_AFTER_EPILOGUE if epilogue != 0 else ADD_BEFORE_EPILOGUE
     stored = padded_channels(out_channels)
     bias_row = _bias_row()
     for image in range(0, images, group):
@@ -219,6 +240,7 @@ def conv(
                     source = x + 4 * (image * x_image + top * x_row + left * x_pixel)
                     source += 4 * (first_h * tap_h + first_w * tap_w)
                     result = y + 4 * (image * y_image + h * y_row + w * y_pixel + j)
+                    added = image * addend_image + h * addend_row + w * addend_pixel + j
                     tap = first_h * kernel_w + first_w
                     panel = panels + 4 * (j * size + tap * in_channels * columns)
                     # fmt: off
@@ -226,8 +248,8 @@ def conv(
                                   end_h - first_h, tap_h,
                                   kernel_w * in_channels * columns,
                                   n1, a1, n2, a2, bias, bias_row,
-                                  result, run_result, out_channels - j, stored - j,
-                                  0, 0, epilogue, carry)
+                                  addend + 4 * added, run_addend, result, run_result,
+                                  out_channels - j, stored - j, 0, 0, epilogue, carry)
                     # fmt: on
             if statistics != 0:
                 for member in range(image, image + group):

@@ -172,7 +172,7 @@ def _multiply(
                 # fmt: off
                 multiply_rows(rows, x, a_row, panel, panel_row, width,
                               1, 0, 0, 1, 0, k, x_column, bias, bias_row, y, c_row,
-                              columns, columns, z, mask_row, epilogue, carry)
+                              y, c_row, columns, columns, z, mask_row, epilogue, carry)
                 # fmt: on
         first += rows
 
@@ -220,8 +220,8 @@ def _multiply_transposed(
         transpose_matrix(sums, PANEL, turned, _TURNED, count, columns, stored)
         z = mask + 4 * start if mask != 0 else 0
         # fmt: off
-        finish_tile(turned, _TURNED, c + 4 * start, c_row, columns, count, count,
-                    z, mask_row, epilogue, carry)
+        finish_tile(turned, _TURNED, c + 4 * start, c_row, c + 4 * start, c_row,
+                    columns, count, count, z, mask_row, epilogue, carry)
         # fmt: on
 
 

@@ -135,11 +135,11 @@ _FIELDS = {
     "column_sums": "x@ x_row sums@ m n accumulate",
     # Convolution.
     "conv_pack": (
-        "weight@ panels@ out_channels in_channels kernel_h kernel_w transpose "
+        "weight@ scale@ panels@ out_channels in_channels kernel_h kernel_w transpose "
         "h_start h_step h_count w_start w_step w_count"
     ),
     "conv": (
-        "x[] y[] images height width in_height in_width stride_h stride_w "
+        "x[] residual[] y[] images height width in_height in_width stride_h stride_w "
         "dilate_h dilate_w pad_h pad_w kernel_h kernel_w in_channels out_channels "
         "panels@ bias@ statistics@ pivot@ epilogue accumulate by_pixel"
     ),
@@ -164,6 +164,10 @@ _FIELDS = {
     "batch_norm_scale": (
         "gamma@ beta@ fix_gamma eps~ moving_mean@ moving_variance@ channels mean@ "
         "inverse@ scale@ shift@"
+    ),
+    "batch_norm_fold": (
+        "bias@ gamma@ beta@ fix_gamma eps~ moving_mean@ moving_variance@ channels "
+        "scale@ shift@"
     ),
     "batch_norm_apply": (
         "x[] residual[] y[] images height width channels mean@ scale@ shift@ epilogue"

@@ -38,7 +38,7 @@ _tile_1_taps = tile(ONE_VECTOR_THREE_TAPS)
 _tile_2 = tile(TWO_VECTORS)
 _tile_room = stack(ROWS_1 * PANEL)
 
-# What becomes of the value that a result's place holds.
+# Whether the addend (most often what a result's place holds) is added, and when.
 REPLACE = 0
 ADD_BEFORE_EPILOGUE = 1
 ADD_AFTER_EPILOGUE = 2
@@ -113,6 +113,8 @@ def multiply_rows(
     a2: int,
     bias: int,
     bias_row: int,
+    addend: int,
+    addend_row: int,
     c: int,
     c_row: int,
     columns: int,
@@ -128,9 +130,9 @@ def multiply_rows(
     `microkernel`; the panel's rows, `step` floats apart, follow them in this order,
     `b0` floats apart in the first.
     `bias_row` holds `width` floats that the sums begin with; `bias` is 0 if they are
-    zeros. Columns up to
-    `stored` are written, those from `columns` on (which the panel has as zeros)
-    as zeros. With `mask`, the result is multiplied by the activation's gradient at
+    zeros. Columns up to `stored` are written, those from `columns` on (which the panel
+    and the addend have as zeros) as zeros. `addend` is what `carry` says to add, most
+    often c. With `mask`, the result is multiplied by the activation's gradient at
     it instead of being activated.
     """
     room = _tile_room()
@@ -145,19 +147,21 @@ def multiply_rows(
         rows = even_share(m - i, most)
         x = a + 4 * i * a_row
         y = c + 4 * i * c_row
+        added = addend + 4 * i * addend_row
         init, init_row, out, out_row = bias_row, 0, room, PANEL
         if direct:
             out, out_row = y, c_row
             if carry == ADD_BEFORE_EPILOGUE:
-                init, init_row = y, c_row
+                init, init_row = added, addend_row
         # fmt: off
         multiply_tile(rows, x, a_row, panel, step, width, n0, a0, b0, n1, a1, b1,
                       n2, a2, init, init_row, out, out_row)
         if nonlinear or not direct:
             z = mask + 4 * i * mask_row if mask != 0 else 0
             again = REPLACE if direct else carry
-            finish_tile(out, out_row, y, c_row, rows, min(columns, width),
-                        min(stored, width), z, mask_row, epilogue, again)
+            finish_tile(out, out_row, added, addend_row, y, c_row, rows,
+                        min(columns, width), min(stored, width), z, mask_row,
+                        epilogue, again)
         # fmt: on
         i += rows
 
@@ -166,6 +170,8 @@ def multiply_rows(
 def finish_tile(
     source: int,
     source_row: int,
+    addend: int,
+    addend_row: int,
     c: int,
     c_row: int,
     rows: int,
@@ -190,9 +196,9 @@ def finish_tile(
     for r in range(rows):
         for v in range(0, stored, LANES):
             value = load(source, r * source_row + v)
-            place = r * c_row + v
+            place = r * addend_row + v
             if carry == ADD_BEFORE_EPILOGUE:
-                value = value + load_first(c, place, stored - v)
+                value = value + load_first(addend, place, stored - v)
             if mask != 0:
                 y = load_first(mask, r * mask_row + v, columns - v)
                 value = value * activation_gradient(y, epilogue)
@@ -201,5 +207,5 @@ def finish_tile(
             if columns - v < LANES:
                 value = keep_first(value, columns - v)
             if carry == ADD_AFTER_EPILOGUE:
-                value = value + load_first(c, place, stored - v)
-            store_first(c, place, value, stored - v)
+                value = value + load_first(addend, place, stored - v)
+            store_first(c, r * c_row + v, value, stored - v)

@@ -19,6 +19,7 @@ from tests.runtime.kernels.cpu.activations import activate
 from tests.runtime.kernels.cpu.conftest import Kernels, Memory
 
 fast = settings(max_examples=150, deadline=None)
+NO_RESIDUAL = {f"residual{suffix}": 0 for suffix in ("", "_image", "_row", "_pixel")}
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ cases = st.builds(
 ).filter(lambda case: case.possible)
 
 
-def pack(kernels, memory, weight, transpose=0, h=None, w=None):
+def pack(kernels, memory, weight, transpose=0, h=None, w=None, scale=0):
     """Panels of a weight; h and w are (start, step, count) of the taps."""
     out_channels, in_channels, kernel_h, kernel_w = weight.shape
     h, w = h or (0, 1, kernel_h), w or (0, 1, kernel_w)
@@ -139,6 +140,7 @@ def pack(kernels, memory, weight, transpose=0, h=None, w=None):
     kernels(
         "conv_pack",
         weight=weight,
+        scale=scale,
         panels=panels,
         out_channels=out_channels,
         in_channels=in_channels,
@@ -157,10 +159,11 @@ def pack(kernels, memory, weight, transpose=0, h=None, w=None):
     out_channels=st.integers(1, 33),
     in_channels=st.integers(1, 33),
     kernel=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    scaled=st.booleans(),
     data=st.data(),
 )
 def test_pack_of_some_taps(
-    kernels: Kernels, out_channels, in_channels, kernel, transpose, data
+    kernels: Kernels, out_channels, in_channels, kernel, scaled, transpose, data
 ):
     memory = Memory()
     chosen = []
@@ -172,7 +175,11 @@ def test_pack_of_some_taps(
         chosen.append((taps.start, taps.step, len(taps)))
     shape = (out_channels, in_channels, *kernel)
     weight = memory.array(np.arange(np.prod(shape)).reshape(shape) + 1)
-    panels = pack(kernels, memory, weight, transpose, *chosen)
+    columns = in_channels if transpose else out_channels
+    scale = memory.array(np.arange(columns) % 5 - 2) if scaled else 0
+    panels = pack(kernels, memory, weight, transpose, *chosen, scale)
+    if scaled:
+        weight *= scale[:, None, None] if transpose else scale[:, None, None, None]
 
     h, w = (range(a, a + s * c, s) for a, s, c in chosen)
     matrix = weight[:, :, list(h)][:, :, :, list(w)]
@@ -195,7 +202,7 @@ def test_pack_of_some_taps(
 @given(
     case=cases,
     epilogue=st.integers(0, 5),
-    accumulate=st.integers(0, 1),
+    addend=st.sampled_from([None, "y", "residual"]),
     biased=st.booleans(),
     counted=st.booleans(),
     halo=st.integers(0, 1),
@@ -206,7 +213,7 @@ def test_conv(
     kernels: Kernels,
     case,
     epilogue,
-    accumulate,
+    addend,
     biased,
     counted,
     halo,
@@ -221,9 +228,9 @@ def test_conv(
     weight = memory.array(
         random.normal(size=(case.out_channels, case.in_channels, *case.kernel))
     )
-    y = memory.image(
-        random.normal(size=(case.images, case.out_channels, *case.out)), halo
-    )
+    shape = (case.images, case.out_channels, *case.out)
+    y = memory.image(random.normal(size=shape), halo)
+    residual = memory.image(random.normal(size=shape), 1 - halo)
     bias = memory.array(random.normal(size=case.out_channels)) if biased else 0
     pivot = memory.array(random.normal(size=case.out_channels)) if counted else 0
     stored = padded(case.out_channels)
@@ -232,10 +239,15 @@ def test_conv(
     expected = case.forward(x.nchw, weight)
     if biased:
         expected = expected + bias[:, None, None]
-    expected = activate(expected, epilogue) + accumulate * y.nchw
+    if addend == "residual":
+        expected = expected + residual.nchw
+    expected = activate(expected, epilogue)
+    if addend == "y":
+        expected = expected + y.nchw
     kernels(
         "conv",
         **x.fields("x"),
+        **(residual.fields("residual") if addend == "residual" else NO_RESIDUAL),
         **y.fields("y"),
         **case.fields(),
         panels=pack(kernels, memory, weight),
@@ -243,7 +255,7 @@ def test_conv(
         statistics=statistics,
         pivot=pivot,
         epilogue=epilogue,
-        accumulate=accumulate,
+        accumulate=int(addend == "y"),
         by_pixel=by_pixel,
     )
     np.testing.assert_allclose(y.nchw, expected, rtol=1e-4, atol=1e-4)
@@ -344,6 +356,7 @@ def test_data_gradient(
             kernels(
                 "conv",
                 **dy.fields("x"),
+                **NO_RESIDUAL,
                 **result,
                 images=2,
                 height=sizes[0],
