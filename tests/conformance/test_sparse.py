@@ -279,6 +279,9 @@ def test_updates(device: Device, name: str, lazy: bool, parts: int) -> None:
         expected[where] = after
         for state, new in zip(expected_states, after_states, strict=True):
             state[where] = new
-        np.testing.assert_array_equal(first.read("parameter", "w"), expected)
+        # A kernel's mean over a row is summed in another order.
+        rtol = 1e-6 if name == "groupadagrad" else 0
+        np.testing.assert_allclose(first.read("parameter", "w"), expected, rtol=rtol)
     for state, value in zip(states, expected_states, strict=True):
-        np.testing.assert_array_equal(first.read(f"state.{state}", "w"), value)
+        found = first.read(f"state.{state}", "w")
+        np.testing.assert_allclose(found, value, rtol=rtol)
