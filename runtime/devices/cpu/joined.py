@@ -38,6 +38,7 @@ class JoinedSteps:
         """See `runtime.devices.fusing`."""
         self._run(self._address, self._rows)
         for training, key in zip(self._trainings, keys, strict=True):
-            training.stepped(0, key, training.segments["parameter"].version)
+            training.stepped(0, key, training.versions())
         for training in self._trainings:
-            training.segments["parameter"].version += 1
+            training.changed("commit")
+            training.changed("update")
