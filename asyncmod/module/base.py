@@ -30,7 +30,7 @@ from asyncmod.history import History
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.slices import whole
-from asyncmod.module import fit_loop, metrics, predict, score
+from asyncmod.module import fit_loop, metrics, predict, requirements, score
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
 from asyncmod.module.checkpointing import as_checkpoints
@@ -40,11 +40,10 @@ from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.module.training_state import State
+from asyncmod.module.user_arrays import Parameters, face
 from asyncmod.nd import NDArray
 from asyncmod.progress import Outline, shown
 from runtime.executor.accumulation import Part
-
-Parameters = dict[str, NDArray]
 
 
 class BaseModule:
@@ -784,19 +783,11 @@ class BaseModule:
         return in_flight
 
     def _need_bound(self, call: str) -> None:
-        if not self.binded:
-            raise ModuleStateError(
-                f"`{call}` needs a module that is bound: "
-                "`await mod.bind(data_shapes, label_shapes)` first"
-            )
+        requirements.need_bound(self, call)
 
     def _need_params(self, call: str) -> None:
         self._need_bound(call)
-        if not self.params_initialized:
-            raise ModuleStateError(
-                f"`{call}` needs parameters: `await mod.init_params()` or "
-                "`await mod.set_params(...)` first"
-            )
+        requirements.need_params(self, call)
 
     def _abstract(self, member: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} does not define `{member}`")
@@ -806,8 +797,3 @@ def _uniform() -> Any:
     from asyncmod.initializer import Uniform
 
     return Uniform(0.01)
-
-
-def face(array: Array) -> NDArray:
-    """The same array as users see it."""
-    return array.view(NDArray)

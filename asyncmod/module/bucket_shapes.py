@@ -24,7 +24,7 @@ def describe(
     default bucket's inputs. Labels that it lacks follow from the graph, so that the
     bucket can be trained later.
     """
-    executors = default._bound("forward")
+    executors = default.core.need_executors("forward")
     data_like, labels_like = executors.first.data, executors.first.labels
     data = _described(
         batch.data, getattr(batch, "provide_data", None), module.data_names, data_like
@@ -45,7 +45,7 @@ def infer_labels(
 
     None either if the default bucket is bound without labels.
     """
-    like = default._bound("forward").first.labels
+    like = default.core.need_executors("forward").first.labels
     symbol = module.symbol
     known = {name: shape for name, shape, *_ in data}
     shapes, _, _ = symbol.infer_shape_partial(**known)

@@ -23,8 +23,7 @@ from asyncmod.errors import (
 )
 from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import whole
-from asyncmod.module import bind_arguments, bucket_files, training_state
-from asyncmod.module.base import Parameters
+from asyncmod.module import bind_arguments, bucket_files
 from asyncmod.module.bucket_shapes import describe, infer_labels
 from asyncmod.module.bucket_step import BucketStep
 from asyncmod.module.buckets import Bucket, BucketReport, Buckets
@@ -34,6 +33,7 @@ from asyncmod.module.module import Module
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
+from asyncmod.module.user_arrays import Parameters
 from asyncmod.symbol import NameManager
 from runtime.devices.contract import OnDeath
 from runtime.executor.accumulation import Part
@@ -214,7 +214,7 @@ class BucketingModule(ScopedModule):
         )
         if "shared_module" in arguments:
             raise ArgumentError("shared_module for BucketingModule is not supported")
-        self._scope.runtime("bind")
+        self.scope.runtime("bind")
         async with self._changing:
             if self.binded and not arguments.get("force_rebind"):
                 self.logger.warning("Already bound, ignoring bind()")
@@ -278,7 +278,7 @@ class BucketingModule(ScopedModule):
 
     async def _whole(self, batch: Any) -> Any:
         """The batch, joined if it comes as one batch per context."""
-        first = self._default._bound("forward").first
+        first = self._default.core.need_executors("forward").first
         return await whole(batch, first.data, first.labels)
 
     async def _live(
@@ -312,7 +312,7 @@ class BucketingModule(ScopedModule):
             [name for name in self._state_names if name in arguments],
         )
         # Random numbers must not depend on when a bucket is compiled.
-        module._seed = default._seed
+        module.core.seed = default.core.seed
         _check_parameters(key, module, default)
         data, labels = shapes(module)
         grad_req = self._grad_req
@@ -352,7 +352,7 @@ class BucketingModule(ScopedModule):
         module = Module(
             *generated, **self._options, fixed_param_names=fixed, state_names=states
         )
-        module._scope = self._scope
+        module.scope = self.scope
         return module
 
     async def _free(self) -> None:
@@ -463,7 +463,7 @@ class BucketingModule(ScopedModule):
             return symbols.get(key, symbol), data_names, label_names
 
         module = cls(saved_or_made, default_bucket_key, **options)
-        module._default._loaded = (dict(arg_params or {}), dict(aux_params or {}))
+        module._default.core.loaded = (dict(arg_params or {}), dict(aux_params or {}))
         module._default.params_initialized = True
         module.params_initialized = True
         return module
@@ -657,7 +657,7 @@ class BucketingModule(ScopedModule):
     ) -> None:
         await self._default._put_back_state(arrays, state, prefix)
         for bucket in self._buckets:
-            training_state.reseed(bucket.module, state["seed"])
+            bucket.module.core.reseed(state["seed"])
 
     def _output_axes(self) -> Sequence[int]:
         return self._current._output_axes()

@@ -107,7 +107,7 @@ class Buckets:
             del self._live[other.key]
         with bucket.in_use(), trio.CancelScope(shield=True):
             for other in surplus:
-                await other.module._retire()
+                await other.module.core.retire()
         return [other.key for other in surplus]
 
     async def clear(self) -> None:
@@ -116,13 +116,13 @@ class Buckets:
         self._live = {self.default.key: self.default}
         self.current = self.default
         for bucket in others:
-            await bucket.module._retire()
+            await bucket.module.core.retire()
 
     async def aclose(self) -> None:
         """Free all; cancelling ends the waiting only."""
         async with trio.open_nursery() as nursery:
             for bucket in self:
-                nursery.start_soon(bucket.module._free)
+                nursery.start_soon(bucket.module.core.free)
 
     def report(self) -> list[BucketReport]:
         """What is known of each."""
@@ -130,7 +130,7 @@ class Buckets:
             BucketReport(
                 b.key,
                 tuple(b.module.data_shapes),
-                b.module._bound("bucket_report").nbytes,
+                b.module.core.need_executors("bucket_report").nbytes,
             )
             for b in self
         ]

@@ -42,7 +42,7 @@ def check_input_names(
         )
         if required:
             raise NameMismatchError(message)
-        warnings.warn(message, stacklevel=3)
+        warnings.warn(message, stacklevel=4)
 
 
 def parse_shapes(kind: str, shapes: Any) -> tuple[DataDesc, ...]:

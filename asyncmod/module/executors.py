@@ -6,7 +6,7 @@ for one of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -36,12 +36,16 @@ class Executors:
         template: What they have in common.
         first: The group that was bound; the others share its memory.
         current: The group of the last forward, step or reshape.
+        forwarded: The group of the last forward or step, if there was one.
+        forwarded_in_training: Whether that was one for training.
     """
 
     def __init__(self, template: Template, runtime: Runtime, first: Bound) -> None:
         self.template = template
         self.first = first
         self.current = first
+        self.forwarded: Bound | None = None
+        self.forwarded_in_training = False
         self._runtime = runtime
         self._others: list[Bound] = []
         self._changing = trio.Lock()
@@ -90,6 +94,13 @@ class Executors:
             shape = self._resized(description, data) if array is None else array.shape
             labels.append(with_shape(description, shape))
         return data, labels
+
+    async def match(self, batch: Any, training: bool) -> tuple[Bound, dict[str, Array]]:
+        """The group for a batch, the current one if that fits as it is; its inputs."""
+        inputs = self.current.match_batch(batch, training)
+        if inputs is not None:
+            return self.current, inputs
+        return await self.route(batch, training)
 
     async def route(self, batch: Any, training: bool) -> tuple[Bound, dict[str, Array]]:
         """The group for a batch, made if its shapes are new, and its inputs.
@@ -184,6 +195,28 @@ class Executors:
         if bound in self._others:
             self._others.remove(bound)
             self._others.append(bound)
+
+    @property
+    def latest(self) -> Bound:
+        """The group of the last forward or step, else the current one."""
+        return self.forwarded or self.current
+
+    def ran(self, bound: Bound, training: bool) -> None:
+        """Note a forward or a step."""
+        self.forwarded, self.forwarded_in_training = bound, training
+        if bound is not self.current:
+            self.use(bound)
+
+    def way_back(self, bound: Bound) -> Callable[[], None]:
+        """What takes the note of a step back that is about to be made."""
+        before = self.forwarded, self.forwarded_in_training, self.current
+
+        def go_back() -> None:
+            if self.forwarded is bound:
+                self.forwarded, self.forwarded_in_training, current = before
+                self.use(current)
+
+        return go_back
 
     async def aclose(self) -> None:
         """Close every group. Idempotent; cancelling ends the waiting only."""

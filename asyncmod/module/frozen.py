@@ -6,14 +6,13 @@ that stood between the same two steps.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from asyncmod.module.batches import Array
-from runtime.executor.group import ExecutorGroup
 from runtime.executor.snapshot import Carried, StateArray
 
 if TYPE_CHECKING:
@@ -21,9 +20,7 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def frozen(
-    module: Module, twin: Module, group_of: Callable[[Module], ExecutorGroup]
-) -> AsyncIterator[Module]:
+async def frozen(module: Module, twin: Module) -> AsyncIterator[Module]:
     """Let `twin` have copies of the module's values for the body of an `async with`.
 
     It runs on the same devices, so that its calls queue up with those of the module;
@@ -32,9 +29,8 @@ async def frozen(
     Args:
         module: Bound and with parameters.
         twin: Of the same symbol and contexts, not bound.
-        group_of: The executors of a module that is bound.
     """
-    group = group_of(module)
+    group = module.core.need_executors("predict").current.group
     parameters: dict[str, Array] = {}
     shares: list[dict[str, Array]] = [{} for _ in group.spec.devices]
 
@@ -45,7 +41,7 @@ async def frozen(
     carried = await group.copy_state(None, place)
     async with twin:
         await twin.bind(module.data_shapes, for_training=False)
-        copy = group_of(twin)
+        copy = twin.core.need_executors("predict").current.group
         # The module may share its memory with other graphs.
         ours = [{n: part[n] for n in copy.auxiliary_names} for part in shares]
         await twin.set_params({n: parameters[n] for n in copy.parameter_names}, ours[0])

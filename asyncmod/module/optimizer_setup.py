@@ -112,7 +112,7 @@ def make_optimizer(
             "Optimizer created manually outside Module but rescale_grad is not "
             f"normalized to 1.0/batch_size ({optimizer.rescale_grad} vs. {rescale}). "
             "Is this intended?",
-            stacklevel=4,
+            stacklevel=5,
         )
     if not optimizer.idx2name:
         optimizer.idx2name = dict(idx2name.items())

@@ -18,11 +18,11 @@ from asyncmod.errors import (
     ModuleStateError,
     UnsupportedError,
 )
-from asyncmod.module.base import face
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.metrics import LARGE
 from asyncmod.module.python_module import PythonModule
 from asyncmod.module.step import CompletedStep, Step
+from asyncmod.module.user_arrays import face
 from asyncmod.nd import NDArray
 from runtime.executor.accumulation import Part
 

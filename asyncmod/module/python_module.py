@@ -17,12 +17,12 @@ from asyncmod.errors import (
 )
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import bind_arguments
-from asyncmod.module.base import Parameters
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import batch_size, parse_shapes
 from asyncmod.module.flight import Flight
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.training_state import State
+from asyncmod.module.user_arrays import Parameters
 
 
 class PythonModule(ScopedModule):
@@ -117,7 +117,7 @@ class PythonModule(ScopedModule):
                 "grad_req": grad_req,
             },
         )
-        self._scope.check_open("bind")
+        self.scope.check_open("bind")
         if self.binded and not arguments.get("force_rebind"):
             self.logger.warning("Already bound, ignoring bind()")
             return

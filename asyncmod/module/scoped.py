@@ -25,14 +25,17 @@ class ScopedModule(BaseModule):
 
     Args:
         logger: A `logging.Logger` or a structlog logger.
+
+    Attributes:
+        scope: What it lives in.
     """
 
     def __init__(self, logger: Any = None) -> None:
         super().__init__(logger)
-        self._scope = Scope(self)
+        self.scope = Scope(self)
 
     async def __aenter__(self) -> Self:
-        await self._scope.enter()
+        await self.scope.enter()
         return self
 
     async def __aexit__(
@@ -50,7 +53,7 @@ class ScopedModule(BaseModule):
                     f"which have been busy for {CLOSE_DEADLINE:g} s"
                 )
         finally:
-            await self._scope.leave(exc_type, exc, traceback)
+            await self.scope.leave(exc_type, exc, traceback)
 
     async def aclose(self) -> None:
         """Free the executors. Idempotent; every later call raises ClosedError.
@@ -58,9 +61,9 @@ class ScopedModule(BaseModule):
         Waits for the calls that were made before. Cancelled, it frees them all the
         same, later.
         """
-        if self._scope.closed:
+        if self.scope.closed:
             return
-        self._scope.close()
+        self.scope.close()
         self.binded = False
         await self._free()
 
@@ -68,5 +71,5 @@ class ScopedModule(BaseModule):
         """Free what the module holds; called once."""
 
     def _need_bound(self, call: str) -> None:
-        self._scope.check_open(call)
+        self.scope.check_open(call)
         super()._need_bound(call)

@@ -25,7 +25,7 @@ from asyncmod.errors import (
 from asyncmod.io.batch import DataDesc
 from asyncmod.io.slices import is_sliced, whole
 from asyncmod.module import bind_arguments, parameters
-from asyncmod.module.base import BaseModule, Parameters
+from asyncmod.module.base import BaseModule
 from asyncmod.module.batches import Array
 from asyncmod.module.chain_step import ChainStep
 from asyncmod.module.child import (
@@ -43,6 +43,7 @@ from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
+from asyncmod.module.user_arrays import Parameters
 from runtime.executor.accumulation import Part
 
 
@@ -190,7 +191,7 @@ class SequentialModule(ScopedModule):
             raise ArgumentError(
                 "Attempting to bind an empty SequentialModule: add modules first"
             )
-        self._scope.runtime("bind")
+        self.scope.runtime("bind")
         async with self._running:
             if self.binded and not arguments.get("force_rebind"):
                 self.logger.warning("Already bound, ignoring bind()")

@@ -27,14 +27,14 @@ from runtime.executor.snapshot import StateArray
 from runtime.executor.sums import mean
 
 if TYPE_CHECKING:
-    from asyncmod.module.module import Module
+    from asyncmod.module.core import Core
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
 State = dict[str, Any]
 
 
-async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
+async def gather(core: Core, staging: Staging, prefix: str = "") -> State:
     """Copy a module's arrays into the staging; returns the rest, as plain data.
 
     Nothing may be in flight. Cancelled, the staging holds nothing of use.
@@ -44,9 +44,9 @@ async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
         UnsupportedError: the user's own optimizer keeps something else than arrays and
             plain data.
     """
-    optimization = module._need_optimizer("checkpoint")
-    group = module._bound("checkpoint").first.group
-    staging.put(f"{prefix}symbol", module.symbol.tojson().encode())
+    optimization = core.need_optimizer("checkpoint")
+    group = core.need_executors("checkpoint").first.group
+    staging.put(f"{prefix}symbol", core.definition.symbol.tojson().encode())
 
     def place(array: StateArray) -> Array:
         return staging.array(prefix + _name(array), array.shape, array.dtype)
@@ -58,7 +58,7 @@ async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
     else:
         shares = await group.copy_state(updater, place)
     return {
-        "seed": module._seed,
+        "seed": core.seed,
         "forwards": group.training_forwards,
         "devices": len(group.spec.devices),
         "optimizer": {
@@ -74,7 +74,7 @@ async def gather(module: Module, staging: Staging, prefix: str = "") -> State:
 
 
 async def put_back(
-    module: Module, arrays: Arrays, state: Mapping[str, Any], prefix: str = ""
+    core: Core, arrays: Arrays, state: Mapping[str, Any], prefix: str = ""
 ) -> None:
     """Set what `gather` has gathered; the module is bound and has its optimizer.
 
@@ -85,14 +85,14 @@ async def put_back(
     Raises:
         CheckpointError: the state is of another module or optimizer.
     """
-    executors = module._bound("checkpoint")
-    optimization = module._need_optimizer("checkpoint")
+    executors = core.need_executors("checkpoint")
+    optimization = core.need_optimizer("checkpoint")
     group = executors.first.group
     try:
         _check_optimizer(optimization, state["optimizer"])
         parameters = _named(arrays, f"{prefix}parameter/", group.parameter_names)
         await group.write_parameters(parameters, {})
-        await _put_back_auxiliaries(module, group, arrays, state["devices"], prefix)
+        await _put_back_auxiliaries(core, group, arrays, state["devices"], prefix)
         if "carried" in state:  # else an older version of the library has saved it
             shares = carried.from_tree(put_together(state["carried"], arrays))
             await group.write_carried(carried.spread(shares, group.spec))
@@ -102,7 +102,7 @@ async def put_back(
         )
         await optimization.write(executors, states)
         optimization.optimizer.set_state(state["optimizer"]["state"])
-        reseed(module, state["seed"])
+        core.reseed(state["seed"])
         group.training_forwards = state["forwards"]
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
@@ -110,14 +110,8 @@ async def put_back(
         ) from error
 
 
-def reseed(module: Module, seed: int) -> None:
-    """Give a bound module another seed."""
-    module._seed = seed
-    module._bound("checkpoint").reseed(seed)
-
-
 async def _put_back_auxiliaries(
-    module: Module, group: ExecutorGroup, arrays: Arrays, devices: int, prefix: str
+    core: Core, group: ExecutorGroup, arrays: Arrays, devices: int, prefix: str
 ) -> None:
     names = group.auxiliary_names
     values = [
@@ -126,7 +120,7 @@ async def _put_back_auxiliaries(
     ]
     here = len(group.spec.devices)
     if here != devices:
-        module.logger.warning(
+        core.module.logger.warning(
             "the checkpoint was saved on %d devices, and the module is on %d: training "
             "goes on, but not bit for bit as it would have there",
             devices,

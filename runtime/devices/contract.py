@@ -13,7 +13,8 @@ the fastest on this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
@@ -25,7 +26,8 @@ from runtime.graph.plan import Plan, Section
 Array = NDArray[Any]
 
 
-class StepKey(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class StepKey:
     """What makes the random numbers of a step: the same key, the same numbers.
 
     Attributes:

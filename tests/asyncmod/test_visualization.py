@@ -155,7 +155,7 @@ async def test_activation_bytes_are_those_of_a_module(
         await module.bind([("data", SHAPE["data"])], [("softmax_label", (4,))])
         await module.init_params()
         await module.predict(np.zeros(SHAPE["data"], np.float32))
-        [replica] = module._bound("bind").first.group._replicas
+        [replica] = module.core.need_executors("bind").first.group._replicas
         segments = [p.plan.segments for p in (replica.inference, replica.training) if p]
     planned = [size.get("arena", 0) + size.get("halo", 0) for size in segments]
     told = "Activation bytes: {} predicting, {} training\n".format(*planned)

@@ -13,27 +13,21 @@ from runtime.kernels.cpu.table import panel_width, panels_size
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """Float32 numbers in memory as a matrix.
+    """A dense array as a matrix, or (`flipped`) as the matrix's transpose."""
 
-    Attributes:
-        at: Where the first one lies.
-        row, column: Elements from one row, from one column to the next.
-    """
-
-    at: At
+    data: Dense
     rows: int
     columns: int
-    row: int
-    column: int = 1
-
-    @classmethod
-    def of(cls, data: Dense, rows: int, columns: int) -> Matrix:
-        """A dense array, row by row."""
-        return cls(data.at, rows, columns, columns)
+    flipped: bool = False
 
     @property
     def transpose(self) -> Matrix:
-        return Matrix(self.at, self.columns, self.rows, self.column, self.row)
+        return Matrix(self.data, self.columns, self.rows, not self.flipped)
+
+    @property
+    def strides(self) -> tuple[int, int]:
+        """Elements from one row, from one column to the next."""
+        return (1, self.rows) if self.flipped else (self.columns, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,18 +56,19 @@ def pack(
     """Put a matrix into panels."""
     k, n = matrix.rows, matrix.columns
     panels = b.new_dense(
-        f"{matrix.at.buffer.name}.panels", (panels_size(k, n),), "float32"
+        f"{matrix.data.buffer.name}.panels", (panels_size(k, n),), "float32"
     )
     panels.buffer.segment = segment
+    b_row, b_column = matrix.strides
     b.kernel(
         "pack_panels",
         name,
         ("panels",),
         cost.floats(2 * k * n),
         section,
-        b=matrix.at,
-        b_row=matrix.row,
-        b_column=matrix.column,
+        b=matrix.data.at,
+        b_row=b_row,
+        b_column=b_column,
         panels=panels.at,
         k=k,
         n=n,
@@ -83,9 +78,9 @@ def pack(
 
 def panels_in_place(matrix: Matrix) -> Panels | None:
     """A matrix that consists of panels where it lies, if it does."""
-    if matrix.column != 1 or matrix.columns % panel_width():
+    if matrix.flipped or matrix.columns % panel_width():
         return None
-    return Panels(matrix.at, matrix.columns, panel_width(), matrix.row)
+    return Panels(matrix.data.at, matrix.columns, panel_width(), matrix.columns)
 
 
 def multiply(
@@ -93,11 +88,11 @@ def multiply(
     name: str,
     x: Matrix,
     panels: Panels,
-    target: At,
+    target: Dense,
     *,
     transposed: bool = False,
-    bias: At | None = None,
-    mask: At | None = None,
+    bias: Dense | None = None,
+    mask: Dense | None = None,
     epilogue: int = 0,
     accumulate: bool = False,
 ) -> None:
@@ -105,25 +100,26 @@ def multiply(
 
     See the kernel `gemm` for the rest.
     """
+    a_row, a_column = x.strides
     row = x.rows if transposed else panels.columns
     b.kernel(
         "gemm",
         name,
         ("c",),
         cost.multiply_adds(x.rows * x.columns * panels.columns),
-        a=x.at,
-        a_row=x.row,
-        a_column=x.column,
+        a=x.data.at,
+        a_row=a_row,
+        a_column=a_column,
         panels=panels.at,
         panel_size=panels.size,
         panel_row=panels.row,
-        c=target,
+        c=target.at,
         c_row=row,
         m=x.rows,
         k=x.columns,
         n=panels.columns,
-        bias=0 if bias is None else bias,
-        mask=0 if mask is None else mask,
+        bias=0 if bias is None else bias.at,
+        mask=0 if mask is None else mask.at,
         mask_row=0 if mask is None else row,
         epilogue=epilogue,
         accumulate=int(accumulate),

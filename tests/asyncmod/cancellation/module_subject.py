@@ -111,7 +111,7 @@ class ModuleSubject:
     async def go_on(self) -> Any:
         """What may follow a cancelled part of a step, and then a whole step."""
         module = self.module
-        if module._scope.closed:
+        if module.scope.closed:
             return "closed"
         if not module.binded:
             await self.bind()

@@ -493,7 +493,7 @@ async def test_fit_over_buckets_with_fewer_parameters(name: str, where: str) -> 
             learnt.append((await module.get_params())[0])
             await module.init_optimizer(optimizer=name, force_init=True)
             await module.step(batches[1])
-            memory = module._default._bound("test").first.group._memory
+            memory = module._default.core.need_executors("test").first.group._memory
             assert len(memory.updates) == 2, "the old ones were forgotten"
     assert same(*learnt)
 
@@ -804,7 +804,7 @@ async def test_closing_while_a_bucket_is_compiled() -> None:
     async with mx.open_runtime() as runtime:
         module = mx.BucketingModule(sym_gen, 6)
         await ready(module)
-        memory = module._default._bound("test").first.group._memory
+        memory = module._default.core.need_executors("test").first.group._memory
 
         async def switch() -> None:
             with pytest.raises(RuntimeError, match="closed"):
@@ -823,9 +823,9 @@ async def state_of(module: mx.BucketingModule) -> dict[str, Array]:
     """Parameters and momentum."""
     arguments, _ = await module.get_params()
     default = module._default
-    assert default._optimization is not None
-    group = default._bound("test").first.group
-    states = await group.read_updater_states(default._optimization.updater)
+    assert default.core.optimization is not None
+    group = default.core.need_executors("test").first.group
+    states = await group.read_updater_states(default.core.optimization.updater)
     momentum = {f"m {n}": v for n, v in states.get("momentum", {}).items()}
     return {**arguments, **momentum}
 

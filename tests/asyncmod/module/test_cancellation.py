@@ -39,9 +39,9 @@ State = dict[str, Array]
 async def state_of(module: mx.Module) -> State:
     """Parameters, auxiliary states and momentum: all that a step changes."""
     arguments, auxiliaries = await module.get_params()
-    group = module._bound("test").first.group
-    assert module._optimization is not None
-    states = await group.read_updater_states(module._optimization.updater)
+    group = module.core.need_executors("test").first.group
+    assert module.core.optimization is not None
+    states = await group.read_updater_states(module.core.optimization.updater)
     momentum = {f"m {n}": v for n, v in states.get("momentum", {}).items()}
     return {**arguments, **auxiliaries, **momentum}
 
@@ -275,7 +275,7 @@ async def test_a_cancelled_rebind_keeps_what_was_learnt(
         async def check(finished: bool) -> None:
             assert module.binded
             assert module.data_shapes[0].shape[0] == (4 if finished else 8)
-            used = module._bound("test").first.group
+            used = module.core.need_executors("test").first.group
             assert [g for g in made if not g._calls.closed] == [used]
             await trained.check(True)
             with trio.CancelScope(shield=True):

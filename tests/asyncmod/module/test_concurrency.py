@@ -143,7 +143,7 @@ async def test_many_tasks_ask_for_new_shapes_at_once() -> None:
         for task, size in enumerate(sizes):
             [out] = results[task]
             assert out.shape == (size, 3)
-        executors = module._bound("test")
+        executors = module.core.need_executors("test")
         assert len(executors._others) == 2
         np.testing.assert_array_equal(results[0][0], results[2][0])
 
@@ -155,7 +155,7 @@ async def test_executors_of_many_shapes_are_bounded() -> None:
         await ready(module, learning_rate=0.1)
         for size in range(9, 9 + LIMIT + 5):
             await module.step(batch(size))
-        executors = module._bound("test")
+        executors = module.core.need_executors("test")
         assert len(executors._others) == LIMIT
         assert module.data_shapes == [("data", (8 + LIMIT + 5, 5))]
         await module.step(batch(9))

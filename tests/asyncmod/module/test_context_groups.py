@@ -173,8 +173,8 @@ async def everything(module: mx.Module, directory: Path, **options: Any) -> list
         prefix,
         1,
         load_optimizer_states=True,
-        context=module._contexts,
-        group2ctxs=list(module._placements) or None,
+        context=module.core.definition.contexts,
+        group2ctxs=list(module.core.definition.placements) or None,
     )
     async with loaded:
         await loaded.bind([("data", (8, FEATURES))], [("softmax_label", (8,))])
@@ -234,7 +234,7 @@ async def test_work_is_done_where_the_groups_are() -> None:
     async with mx.open_runtime(), module:
         await ready(module)
         rows_of: dict[str, set[str]] = {}
-        for replica in module._bound("test").first.group._replicas:
+        for replica in module.core.need_executors("test").first.group._replicas:
             for work in getattr(replica, "_work", ()):
                 program = work.training
                 assert program is not None
@@ -297,7 +297,9 @@ async def test_no_groups_are_no_groups(groups: Any) -> None:
     async with mx.Module(mlp_in_groups(), group2ctxs=groups) as module:
         await ready(module, learning_rate=0.1)
         await module.step(batch())
-        assert type(module._bound("test").first.group._replicas[0]) is Replica
+        assert (
+            type(module.core.need_executors("test").first.group._replicas[0]) is Replica
+        )
 
 
 @pytest.mark.parametrize("batches", [2, 3])

@@ -127,7 +127,7 @@ async def test_replicas_meet_at_the_end_of_an_epoch() -> None:
     async with mx.Module(mlp_bn(), context=TWO) as module:
         await ready(module, **SETTINGS)
         await module.step(batch())
-        group = module._bound("test").first.group
+        group = module.core.need_executors("test").first.group
         left, right = await group.read_device_auxiliaries()
         assert not same(left, right)
         source = mx.io.NDArrayIter(batch().data[0], batch().label[0], 8)  # type: ignore[index]

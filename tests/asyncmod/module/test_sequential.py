@@ -442,9 +442,9 @@ async def state_of(sequence: mx.SequentialModule) -> dict[str, Array]:
     state, _ = await sequence.get_params()
     for child in sequence._children:
         assert isinstance(child.module, mx.Module)
-        optimization = child.module._optimization
+        optimization = child.module.core.optimization
         assert optimization is not None
-        group = child.module._bound("test").first.group
+        group = child.module.core.need_executors("test").first.group
         states = await group.read_updater_states(optimization.updater)
         state |= {f"m {n}": v for n, v in states["momentum"].items()}  # type: ignore[arg-type]
     return dict(state)

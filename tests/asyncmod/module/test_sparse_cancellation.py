@@ -37,9 +37,9 @@ def data() -> mx.io.NDArrayIter:
 async def state_of(module: mx.Module) -> dict[str, Any]:
     """Parameters and momentum."""
     arguments, _ = await module.get_params()
-    assert module._optimization is not None
-    group = module._bound("test").first.group
-    states = await group.read_updater_states(module._optimization.updater)
+    assert module.core.optimization is not None
+    group = module.core.need_executors("test").first.group
+    states = await group.read_updater_states(module.core.optimization.updater)
     return {**arguments, **{f"m {n}": v for n, v in states["momentum"].items()}}
 
 

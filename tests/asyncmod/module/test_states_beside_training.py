@@ -126,7 +126,7 @@ async def test_a_step_before_that_fails_does_not_count_back(tmp_path: Path) -> N
         await train(module, 3)
         await module.save_optimizer_states(path)
         await train(module, 3)
-        group = module._bound("test").first.group
+        group = module.core.need_executors("test").first.group
         actor = group._calls.crew.actors[0]
         async with trio.open_nursery() as nursery:
             release = trio.Event()

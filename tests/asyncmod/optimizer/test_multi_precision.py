@@ -97,8 +97,10 @@ async def test_small_steps_add_up_in_the_copies(
         for step in range(6):
             await module.step(half_batch(step))
         straight, _ = await module.get_params()
-        states = module._need_optimizer("test")
-        copies = (await states._read(module._bound("test"))).of_rule["master"]
+        states = module.core.need_optimizer("test")
+        copies = (await states._read(module.core.need_executors("test"))).of_rule[
+            "master"
+        ]
     for parameter, copy in copies.items():
         assert copy.dtype == np.float32
         np.testing.assert_array_equal(copy.astype(np.float16), straight[parameter])
