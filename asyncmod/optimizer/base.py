@@ -299,10 +299,12 @@ class Optimizer:
     def _update_count(self, index: Index | Sequence[Index]) -> None:
         """Count an update of one index or of several."""
         indices = [index] if isinstance(index, int | str) else index
+        counts, latest = self._index_update_count, self.num_update
         for i in indices:
-            count = self._index_update_count.get(i, self.begin_num_update) + 1
-            self._index_update_count[i] = count
-            self.num_update = max(count, self.num_update)
+            counts[i] = count = counts.get(i, self.begin_num_update) + 1
+            if count > latest:
+                latest = count
+        self.num_update = latest
 
     def _common(self, index: Index) -> tuple[float, float, float, float]:
         """Count an update; give the scalars that all rules begin with.

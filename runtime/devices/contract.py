@@ -13,8 +13,7 @@ the fastest on this machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -26,8 +25,7 @@ from runtime.graph.plan import Plan, Section
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True, slots=True)
-class StepKey:
+class StepKey(NamedTuple):
     """What makes the random numbers of a step: the same key, the same numbers.
 
     Attributes:

@@ -3,12 +3,15 @@
 Without it a device thread comes back from the gradients to Python, meets the others and
 goes out again; with several threads each such return waits for the interpreter lock.
 
-Next: `runtime.devices.cpu.fused`, the one implementation.
+Where all devices' work is short, their steps are joined into one launch instead, on the
+Trio thread.
+
+Next: `runtime.devices.cpu.fused` and `runtime.devices.cpu.joined`, the implementations.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -52,6 +55,14 @@ class Fused(Protocol):
         ...
 
 
+class Joined(Protocol):
+    """Training steps and updates of several devices, ready to run as one."""
+
+    def launch(self, keys: Sequence[StepKey]) -> None:
+        """Run all steps, then all commits and updates, in the first slot."""
+        ...
+
+
 @runtime_checkable
 class Fusing(Protocol):
     """A program for training that can be fused with an update."""
@@ -65,6 +76,24 @@ class Fusing(Protocol):
         ...
 
 
+@runtime_checkable
+class Joining(Protocol):
+    """A program for training whose step can be joined with other devices'."""
+
+    def join(self, steps: Sequence[tuple[Program, Program]]) -> Joined | None:
+        """One of all training programs and updates given; None if that cannot be.
+
+        Args:
+            steps: A training program and an update per device, this one's included.
+        """
+        ...
+
+
 def fusing(training: object) -> Fusing | None:
     """The program as one that can be fused; None if it is not such a program."""
     return training if isinstance(training, Fusing) else None
+
+
+def joining(training: object) -> Joining | None:
+    """The program as one that can be joined; None if it is not such a program."""
+    return training if isinstance(training, Joining) else None

@@ -170,10 +170,12 @@ class HostProgram:
         if segment == "input" and name in self.plan.csr:
             self.csr_place(self.plan.csr[name], slot).write(value)
             return
-        target = self._tensor(segment, name, slot)[:rows]
-        if np.shape(value) != target.shape:
+        target = self._tensor(segment, name, slot)
+        if rows is not None:
+            target = target[:rows]
+        if value.shape != target.shape:
             raise ShapeError(
-                f"`{name}` has shape {np.shape(value)}, but {target.shape} is bound"
+                f"`{name}` has shape {value.shape}, but {target.shape} is bound"
             )
         if value.dtype == target.dtype:
             target[...] = value

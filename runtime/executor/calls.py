@@ -44,7 +44,7 @@ class Calls:
     @property
     def can_inline(self) -> bool:
         """Whether work may run on the Trio thread now."""
-        return self._wanted and all(actor.idle for actor in self.crew.actors)
+        return self._wanted and not [a for a in self.crew.actors if not a.idle]
 
     def check_open(self) -> None:
         """Raise ClosedError if the group or its runtime was closed."""

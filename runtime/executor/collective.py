@@ -28,6 +28,7 @@ from runtime.devices.fusing import Phases
 from runtime.errors import DeviceError
 from runtime.executor.accumulation import Part
 from runtime.executor.host_reduction import HostReduction
+from runtime.executor.joined import JoinedReplicas, join
 from runtime.executor.memory import Memory, free
 from runtime.executor.replica import Replica
 from runtime.executor.staged import AnyReplica
@@ -206,6 +207,24 @@ class Update:
         step.compute_seconds[index] = phases.compute_seconds
         step.reduce_seconds[index] = phases.update_seconds
         return phases.updated
+
+    def joined(self, replicas: Sequence[AnyReplica]) -> JoinedReplicas | None:
+        """All devices' shares of a step as one launch, if that can be."""
+        if self._crosses or self._prepares or self.updater.accumulates is not None:
+            return None
+        return join(replicas, self.programs.updates)
+
+    def run_joined(
+        self,
+        joined: JoinedReplicas,
+        hyper: NDArray[np.float64] | None,
+        inputs: Mapping[str, Array],
+    ) -> None:
+        """`run_here` in one launch."""
+        self._check(None)
+        for replica in joined.replicas:
+            self.programs.write_hyper(replica.index, hyper)
+        joined.run(inputs)
 
     def run_here(
         self,

@@ -8,7 +8,7 @@ Next: `runtime.executor.collective`, where the devices of a step meet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -219,7 +219,7 @@ class Replica:
         if fused is None:
             assert self._fusing is not None
             fused = self._fused[update] = self._fusing.fuse(update)
-        parts = dict(self._parts(inputs))
+        parts = self._parts(inputs)
         if copied is not None:
             # The caller waits to have its arrays back: sooner than at the step's end.
             for name, array in parts.items():
@@ -229,6 +229,19 @@ class Replica:
         phases = fused.launch(parts, slot, key, meeting)
         self._last = program, slot
         return phases
+
+    def begin_joined(self, inputs: Mapping[str, Array]) -> StepKey:
+        """Begin a step that is run together with other devices', in the first slot."""
+        key = self._begin_step(next_slot=False)
+        self._slot = 0
+        assert self.training is not None
+        self._write(self.training, inputs, 0)
+        return key
+
+    def end_joined(self) -> None:
+        """That step has been run, and its update."""
+        assert self.training is not None
+        self._last = self.training, 0
 
     def predict(
         self,
@@ -361,15 +374,19 @@ class Replica:
         return key
 
     def _write(self, program: Program, inputs: Mapping[str, Array], slot: int) -> None:
-        for name, array in self._parts(inputs):
+        for name, array in self._parts(inputs).items():
             program.write("input", name, array, slot)
 
-    def _parts(self, inputs: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
+    def _parts(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """What this device takes of the inputs, and its states."""
-        for name, array in inputs.items():
-            selection = self._selections[name]
-            yield name, array if selection is None else array[selection]
-        yield from self.states.read_all().items()
+        selections = self._selections
+        parts = {
+            name: array if (selection := selections[name]) is None else array[selection]
+            for name, array in inputs.items()
+        }
+        if self.states.shapes:
+            parts |= self.states.read_all()
+        return parts
 
     def _zero_stale_gradients(self) -> None:
         """An idle device's gradients count as zero, unless they accumulate."""

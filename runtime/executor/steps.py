@@ -23,6 +23,7 @@ from runtime.executor.binding import Binding, fixed_ones
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Update
 from runtime.executor.dispatch import Inputs
+from runtime.executor.joined import JoinedReplicas
 from runtime.executor.observation import Observe, watched
 from runtime.executor.pending import Pending
 from runtime.executor.replica import Replica
@@ -50,6 +51,8 @@ class Steps:
         self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
         # Per update the replicas, if they run a step and it in one launch; or none.
         self._fused: dict[Update, tuple[Replica, ...]] = {}
+        # The same where they run on the Trio thread.
+        self._joined: dict[Update, JoinedReplicas | None] = {}
         programs = [replica.training for replica in binding.replicas]
         costs = [p.plan.cost(*p.plan.sections) for p in programs if p is not None]
         inline = all(p.inline for p in programs if p is not None)
@@ -76,6 +79,7 @@ class Steps:
         if freed:
             for update in freed:
                 self._fused.pop(update, None)
+                self._joined.pop(update, None)
             jobs = [
                 partial(
                     replica.forget,
@@ -162,12 +166,21 @@ class Steps:
         updates = part is None or part.updates
         hyper = update.numbers.next(part) if updates else None
         try:
-            update.run_here(self._replicas, hyper, inputs, part)
+            joined = self._joined_by(update) if part is None else None
+            if joined is None:
+                update.run_here(self._replicas, hyper, inputs, part)
+            else:
+                update.run_joined(joined, hyper, inputs)
         except BaseException as error:
             if updates:
                 update.updater.revert()
             error.add_note(f"on {', '.join(self._calls.crew.names)}")
             raise
+
+    def _joined_by(self, update: Update) -> JoinedReplicas | None:
+        if update not in self._joined:
+            self._joined[update] = update.joined(self._replicas)
+        return self._joined[update]
 
     def _dispatch_here(
         self,

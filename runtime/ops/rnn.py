@@ -6,7 +6,7 @@ hidden projection, and after all weights, in the same order, the two biases.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
@@ -62,37 +62,61 @@ class Weights:
     hidden_bias: Array
 
 
-def _weight_shapes(p: RNN, channels: int) -> Iterator[tuple[tuple[int, int], ...]]:
+@dataclass(frozen=True)
+class Part:
+    """Where a matrix or a bias lies in the parameter vector, in elements."""
+
+    offset: int
+    shape: tuple[int, ...]
+
+    @property
+    def end(self) -> int:
+        return self.offset + prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Where the `Weights` of one layer in one direction lie."""
+
+    input: Part
+    hidden: Part
+    input_bias: Part
+    hidden_bias: Part
+
+
+def parameter_parts(p: RNN, channels: int) -> list[Parts]:
+    """The parts of the parameter vector, layer by layer, direction by direction."""
     rows = p.cell.gates * p.state_size
-    for layer in range(p.num_layers):
-        width = channels if layer == 0 else p.directions * p.state_size
-        for _ in range(p.directions):
-            yield (rows, width), (rows, p.state_size)
+    position = 0
+
+    def part(*shape: int) -> Part:
+        nonlocal position
+        found = Part(position, shape)
+        position = found.end
+        return found
+
+    count = p.num_layers * p.directions
+    widths = [channels] * p.directions
+    widths += [p.directions * p.state_size] * (count - p.directions)
+    matrices = [(part(rows, width), part(rows, p.state_size)) for width in widths]
+    return [Parts(*pair, part(rows), part(rows)) for pair in matrices]
 
 
 def parameter_count(p: RNN, channels: int) -> int:
     """The length of the parameter vector."""
-    rows = p.cell.gates * p.state_size
-    return sum(
-        prod(first) + prod(second) + 2 * rows
-        for first, second in _weight_shapes(p, channels)
-    )
+    return parameter_parts(p, channels)[-1].hidden_bias.end
 
 
 def _views(p: RNN, vector: Array, channels: int) -> list[Weights]:
     """The vector's parts, layer by layer; writing to them writes to the vector."""
-    position = 0
 
-    def part(*shape: int) -> Array:
-        nonlocal position
-        start, position = position, position + prod(shape)
-        return vector[start:position].reshape(shape)
+    def view(part: Part) -> Array:
+        return vector[part.offset : part.end].reshape(part.shape)
 
-    matrices = [
-        (part(*first), part(*second)) for first, second in _weight_shapes(p, channels)
+    return [
+        Weights(*map(view, (w.input, w.hidden, w.input_bias, w.hidden_bias)))
+        for w in parameter_parts(p, channels)
     ]
-    rows = p.cell.gates * p.state_size
-    return [Weights(*pair, part(rows), part(rows)) for pair in matrices]
 
 
 def _refuse(p: RNN) -> None:
@@ -107,6 +131,8 @@ def _refuse(p: RNN) -> None:
             raise OperatorError(
                 f"RNN does not support `{name}` (={getattr(p, name)}); leave it out"
             )
+    if p.num_layers < 1:
+        raise OperatorError(f"`num_layers` (={p.num_layers}) must be at least 1")
     if not 0 <= p.p < 1:
         raise OperatorError(f"`p` (={p.p}) must be at least 0 and below 1")
 

@@ -124,6 +124,26 @@ def resnet() -> Net:
     return Net(sym.SoftmaxOutput(x, name="softmax"), _inputs((3, 2, 7, 6), (3,)))
 
 
+def language_model() -> Net:
+    """A table, recurrent layers forth and back, a label for every time step."""
+    x = sym.Embedding(sym.Variable("data") * 4, input_dim=5, output_dim=6, name="table")
+    for mode, names in (("lstm", ("state", "state_cell")), ("gru", ("state",))):
+        states = [sym.Variable(f"{mode}_{name}") for name in names]
+        x = sym.RNN(
+            x,
+            sym.Variable(f"{mode}_parameters"),
+            *states,
+            state_size=4,
+            num_layers=2,
+            mode=mode,
+            bidirectional=mode == "gru",
+            name=mode,
+        )
+    x = sym.FullyConnected(sym.Reshape(x, shape=(-1, 8)), num_hidden=3, name="fc")
+    label = sym.Reshape(sym.Variable("softmax_label"), shape=(-1,))
+    return Net(sym.SoftmaxOutput(x, label, name="softmax"), _inputs((3, 2), (3, 2)))
+
+
 def open_ended() -> Net:
     """Outputs that are no losses, values used twice, an output that is an input."""
     a, b = sym.Variable("a"), sym.Variable("b")
@@ -140,4 +160,10 @@ def _inputs(
     return {"data": data, "softmax_label": label}
 
 
-NETS = {"mlp": mlp, "lenet": lenet, "resnet": resnet, "open_ended": open_ended}
+NETS = {
+    "mlp": mlp,
+    "lenet": lenet,
+    "resnet": resnet,
+    "language_model": language_model,
+    "open_ended": open_ended,
+}

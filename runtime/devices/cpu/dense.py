@@ -64,11 +64,11 @@ class DenseStep:
 
     def _data(self, b: Builder) -> Matrix:
         m, _, k = self._sizes(b)
-        return Matrix(b.dense(self.layer.inputs[0]), m, k)
+        return Matrix.of(b.dense(self.layer.inputs[0]), m, k)
 
     def _weight(self, b: Builder) -> Matrix:
         _, n, k = self._sizes(b)
-        return Matrix(b.dense(self.layer.inputs[1]), n, k)
+        return Matrix.of(b.dense(self.layer.inputs[1]), n, k)
 
     def _weight_panels(self, b: Builder, weight: Matrix) -> Panels:
         """Panels of the weight, which are packed only when it has changed."""
@@ -82,7 +82,7 @@ class DenseStep:
         b.define(self.output, target)
         bias = None
         if not self.layer.attributes.no_bias:
-            bias = b.dense(self.layer.inputs[2])
+            bias = b.dense(self.layer.inputs[2]).at
         # In training the weight changes every time: better to pack what is smaller.
         large = weight.rows * weight.columns >= _LARGE_WEIGHT
         transposed = b.is_train and large and x.rows < weight.rows
@@ -94,7 +94,7 @@ class DenseStep:
             b,
             self._name,
             *factors,
-            target,
+            target.at,
             transposed=transposed,
             bias=bias,
             epilogue=int(code(self.activation)),
@@ -130,9 +130,9 @@ class DenseStep:
         multiply(
             b,
             self._name,
-            Matrix(dz, m, n).transpose,
+            Matrix.of(dz, m, n).transpose,
             panels,
-            target,
+            target.at,
             accumulate=target is before,
         )
         if target is not before:
@@ -175,10 +175,10 @@ class DenseStep:
         multiply(
             b,
             self._name,
-            Matrix(dz, m, n),
+            Matrix.of(dz, m, n),
             panels,
-            target,
-            mask=b.dense(data) if alone else None,
+            target.at,
+            mask=b.dense(data).at if alone else None,
             epilogue=int(code(below)) if alone else 0,
             accumulate=target is before,
         )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from runtime.actors.linger import Linger
 from runtime.devices.contract import Program, Segment, StepKey
 from runtime.devices.cpu.fused import FusedStep
+from runtime.devices.cpu.joined import JoinedSteps
 from runtime.devices.cpu.native import CpuNative
 from runtime.devices.host import Allocate, Bound, HostProgram, allocate
 from runtime.devices.rows import Run
@@ -132,6 +133,19 @@ class CpuProgram(HostProgram):
         """See `runtime.devices.fusing`."""
         assert isinstance(update, CpuProgram)
         return FusedStep(self, update, self._slots, self._library)
+
+    def join(self, steps: Sequence[tuple[Program, Program]]) -> JoinedSteps | None:
+        """See `runtime.devices.fusing`."""
+        joined = [
+            (training, update)
+            for training, update in steps
+            if isinstance(training, CpuProgram)
+            and isinstance(update, CpuProgram)
+            and training._steps is not None
+            and update._native_only
+            and not training.plan.guards
+        ]
+        return JoinedSteps(joined, self._library) if len(joined) == len(steps) else None
 
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
         if not self._native_only:

@@ -13,21 +13,27 @@ from runtime.kernels.cpu.table import panel_width, panels_size
 
 @dataclass(frozen=True, slots=True)
 class Matrix:
-    """A dense array as a matrix, or (`flipped`) as the matrix's transpose."""
+    """Float32 numbers in memory as a matrix.
 
-    data: Dense
+    Attributes:
+        at: Where the first one lies.
+        row, column: Elements from one row, from one column to the next.
+    """
+
+    at: At
     rows: int
     columns: int
-    flipped: bool = False
+    row: int
+    column: int = 1
+
+    @classmethod
+    def of(cls, data: Dense, rows: int, columns: int) -> Matrix:
+        """A dense array, row by row."""
+        return cls(data.at, rows, columns, columns)
 
     @property
     def transpose(self) -> Matrix:
-        return Matrix(self.data, self.columns, self.rows, not self.flipped)
-
-    @property
-    def strides(self) -> tuple[int, int]:
-        """Elements from one row, from one column to the next."""
-        return (1, self.rows) if self.flipped else (self.columns, 1)
+        return Matrix(self.at, self.columns, self.rows, self.column, self.row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +62,18 @@ def pack(
     """Put a matrix into panels."""
     k, n = matrix.rows, matrix.columns
     panels = b.new_dense(
-        f"{matrix.data.buffer.name}.panels", (panels_size(k, n),), "float32"
+        f"{matrix.at.buffer.name}.panels", (panels_size(k, n),), "float32"
     )
     panels.buffer.segment = segment
-    b_row, b_column = matrix.strides
     b.kernel(
         "pack_panels",
         name,
         ("panels",),
         cost.floats(2 * k * n),
         section,
-        b=matrix.data.at,
-        b_row=b_row,
-        b_column=b_column,
+        b=matrix.at,
+        b_row=matrix.row,
+        b_column=matrix.column,
         panels=panels.at,
         k=k,
         n=n,
@@ -78,9 +83,9 @@ def pack(
 
 def panels_in_place(matrix: Matrix) -> Panels | None:
     """A matrix that consists of panels where it lies, if it does."""
-    if matrix.flipped or matrix.columns % panel_width():
+    if matrix.column != 1 or matrix.columns % panel_width():
         return None
-    return Panels(matrix.data.at, matrix.columns, panel_width(), matrix.columns)
+    return Panels(matrix.at, matrix.columns, panel_width(), matrix.row)
 
 
 def multiply(
@@ -88,11 +93,11 @@ def multiply(
     name: str,
     x: Matrix,
     panels: Panels,
-    target: Dense,
+    target: At,
     *,
     transposed: bool = False,
-    bias: Dense | None = None,
-    mask: Dense | None = None,
+    bias: At | None = None,
+    mask: At | None = None,
     epilogue: int = 0,
     accumulate: bool = False,
 ) -> None:
@@ -100,26 +105,25 @@ def multiply(
 
     See the kernel `gemm` for the rest.
     """
-    a_row, a_column = x.strides
     row = x.rows if transposed else panels.columns
     b.kernel(
         "gemm",
         name,
         ("c",),
         cost.multiply_adds(x.rows * x.columns * panels.columns),
-        a=x.data.at,
-        a_row=a_row,
-        a_column=a_column,
+        a=x.at,
+        a_row=x.row,
+        a_column=x.column,
         panels=panels.at,
         panel_size=panels.size,
         panel_row=panels.row,
-        c=target.at,
+        c=target,
         c_row=row,
         m=x.rows,
         k=x.columns,
         n=panels.columns,
-        bias=0 if bias is None else bias.at,
-        mask=0 if mask is None else mask.at,
+        bias=0 if bias is None else bias,
+        mask=0 if mask is None else mask,
         mask_row=0 if mask is None else row,
         epilogue=epilogue,
         accumulate=int(accumulate),

@@ -41,6 +41,15 @@ class Epilogue(IntEnum):
     SOFTSIGN = 5
 
 
+class RecurrentCell(IntEnum):
+    """What a recurrent layer computes at each time step."""
+
+    RNN_RELU = 0
+    RNN_TANH = 1
+    LSTM = 2
+    GRU = 3
+
+
 class JobWord(IntEnum):
     """Words of what `Library.run_two_phases` runs: int64, like rows.
 
@@ -190,6 +199,17 @@ _FIELDS = {
     "fill": "y@ bytes",
     "scale_add": "x@ y@ n alpha~",
     "set_value": "y@ count value~",
+    # Tables and recurrent layers.
+    "embedding": "index@ weight@ y@ count rows width",
+    "embedding_backward": "index@ dy@ dweight@ count rows width accumulate",
+    "recurrent": (
+        "gates@ panels@ panel_size panel_row bias@ state@ memory@ hidden@ hidden_row "
+        "kept@ projection@ steps batch size cell reverse"
+    ),
+    "recurrent_backward": (
+        "gates@ panels@ panel_size panel_row state@ memory@ hidden@ hidden_row kept@ "
+        "dy@ dy_row dstate@ dmemory@ projection@ steps batch size cell reverse"
+    ),
     # Softmax and its loss head.
     "softmax": "x@ y@ rows classes",
     "softmax_output_backward": (

@@ -4,39 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import asyncmod.symbol as sym
 from runtime.devices.factory import create_device
 from runtime.graph.plan import NativeRow
 from tests.conformance.nets import Net, results
+from tests.runtime.devices.agreement import check, quick
 
 sizes = st.integers(1, 33)
 ACTIVATIONS = ("relu", "sigmoid", "tanh", "softrelu", "softsign")
-quick = settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-
-
-def check(net: Net, *, native: bool = True) -> None:
-    """Train one step with guard zones on both devices and compare everything."""
-    found = []
-    for kind in ("cpu", "reference"):
-        program = net.compile(create_device(kind), True, guards=64)
-        net.load(program)
-        for section in ("forward", "backward", "commit"):
-            program.launch(section)  # type: ignore[arg-type]
-        found.append(results(program))
-        if kind == "cpu" and native:
-            rows = [r for s in program.plan.sections.values() for r in s]
-            others = [r for r in rows if not isinstance(r, NativeRow)]
-            assert not [r for r in others if r.operator not in ("0", "=")]
-    for key, expected in found[1].items():
-        scale = max(1.0, float(np.abs(expected).max(initial=0)))
-        np.testing.assert_allclose(
-            found[0][key], expected, rtol=2e-4, atol=1e-5 * scale, err_msg=key
-        )
 
 
 @quick

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
+import numpy as np
 import pytest
 import trio
 
+from runtime.devices.cpu.joined import JoinedSteps
+from runtime.executor.collective import Update
 from runtime.executor.group import ExecutorGroup
 from tests.runtime.executor.nets import (
     Sgd,
@@ -98,6 +102,51 @@ async def test_several_devices_with_little_work_need_no_threads_either(
             assert seen == ([] if inline == "1" else ["step"] * 6)
             results.append(await snapshot(group) | outputs)
     assert same(*results)
+
+
+@pytest.mark.parametrize("where", [CPU, devices("cpu", "cpu")], ids=len)
+async def test_a_step_of_all_devices_is_one_launch(
+    where: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    launch, launched = JoinedSteps.launch, list[int]()
+
+    def counted(self: JoinedSteps, keys: Any) -> None:
+        launched.append(len(keys))
+        launch(self, keys)
+
+    monkeypatch.setattr(JoinedSteps, "launch", counted)
+    spec = mlp_spec(where, batch=5)
+    batches = [batch_of(spec, seed) for seed in range(4)]
+    # Another dtype and another order of the elements, which are converted.
+    batches += [
+        {name: np.asfortranarray(array, np.float64) for name, array in batch.items()}
+        for batch in batches
+    ]
+
+    async def trained() -> dict[str, Any]:
+        async with open_group(spec) as group:
+            sgd = Sgd(spec)
+            await group.prepare(sgd.updater)
+            for batch in batches:
+                await group.step(batch, sgd.updater)
+            [output] = await group.outputs()
+            [predicted] = await group.predict(batches[0])  # from the newest weights
+            results = await snapshot(group) | {"out": output, "predicted": predicted}
+            await group.forget(sgd.updater)
+            again = Sgd(spec)
+            await group.step(batches[0], again.updater)  # with states of its own
+            await group.forward(batches[1], True)
+            await group.backward()
+            gradients = await group.gradients()
+            again_results = await snapshot(group)
+        results |= {f"again {n}": value for n, value in again_results.items()}
+        return results | {f"gradient {n}": v for n, v in gradients.items()}
+
+    joined = await trained()
+    assert launched == [len(where)] * (len(batches) + 1)
+    monkeypatch.setattr(Update, "joined", lambda self, replicas: None)
+    assert same(joined, await trained())
+    assert len(launched) == len(batches) + 1
 
 
 async def test_what_is_queued_comes_first() -> None:

@@ -91,6 +91,12 @@ CONVOLUTION = {"kernel": "(3, 3)", "num_filter": "4"}
             ["(5, 2, 3)", "(100,)"],
             "shape (100,) and shape (108,)",
         ),
+        (
+            "RNN",
+            {"state_size": "4", "num_layers": "0", "mode": "gru"},
+            ["(5, 2, 3)"],
+            "`num_layers` (=0) must be at least 1",
+        ),
         ("Pooling", {"kernel": "(9, 9)"}, ["(1, 1, 8, 8)"], "exceeds the input"),
         ("Pooling", {}, ["(1, 1, 8, 8)"], "`kernel` (=())"),
         ("Pooling", {"kernel": "(2,)"}, ["(4, 4)"], "3 to 5 dimensions"),
