@@ -133,6 +133,7 @@ async def _carry_over(core: Core, executors: Executors) -> Optimization | None:
     old = core.need_executors("bind")
     await new.write_parameters(*await old.first.group.read_parameters())
     new.training_forwards = old.first.group.training_forwards
+    new.predictions = old.first.group.predictions
     if core.optimization is None:
         return None
     return await core.optimization.moved(old, executors)

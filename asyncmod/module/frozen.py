@@ -42,6 +42,7 @@ async def frozen(module: Module, twin: Module) -> AsyncIterator[Module]:
     async with twin:
         await twin.bind(module.data_shapes, for_training=False)
         copy = twin.core.need_executors("predict").current.group
+        copy.seed, copy.predictions = group.seed, group.predictions
         # The module may share its memory with other graphs.
         ours = [{n: part[n] for n in copy.auxiliary_names} for part in shares]
         await twin.set_params({n: parameters[n] for n in copy.parameter_names}, ours[0])

@@ -60,6 +60,7 @@ async def gather(core: Core, staging: Staging, prefix: str = "") -> State:
     return {
         "seed": core.seed,
         "forwards": group.training_forwards,
+        "predictions": group.predictions,
         "devices": len(group.spec.devices),
         "optimizer": {
             "name": type(optimization.optimizer).__name__.lower(),
@@ -104,6 +105,7 @@ async def put_back(
         optimization.optimizer.set_state(state["optimizer"]["state"])
         core.reseed(state["seed"])
         group.training_forwards = state["forwards"]
+        group.predictions = state.get("predictions", 0)  # older files have none
     except (KeyError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"the checkpoint is of another module than this one: {error}"

@@ -30,7 +30,8 @@ class StepKey(NamedTuple):
 
     Attributes:
         seed: The module's seed.
-        step: Training forwards before this one.
+        step: Training forwards before this one; in a prediction, of which the numbers
+            must be others, `FIRST_PREDICTION` and the predictions before it.
         row: Position of this device's first row in the whole batch.
     """
 
@@ -40,6 +41,7 @@ class StepKey(NamedTuple):
 
 
 FIRST_STEP = StepKey()
+FIRST_PREDICTION = 2**31
 
 # What is to be done when a worker process dies: start another one and do again what it
 # was doing, or raise `WorkerDied`.

@@ -138,6 +138,15 @@ class ExecutorGroup:
         self._memory.forwards[:] = [count] * len(self._replicas)
 
     @property
+    def predictions(self) -> int:
+        """The same of inference forwards."""
+        return self._memory.predictions[0]
+
+    @predictions.setter
+    def predictions(self, count: int) -> None:
+        self._memory.predictions[:] = [count] * len(self._replicas)
+
+    @property
     def seed(self) -> int:
         """The seed of the random operators; setting it acts from the next step."""
         return self._replicas[0].seed

@@ -39,6 +39,7 @@ class Memory:
         storage: Per device the program that holds the memory.
         has_gradients: Whether there is memory for gradients.
         forwards: Per device how many training forwards it has begun.
+        predictions: Per device how many inference forwards it has begun.
         gradients_zero: Per device whether its gradients are known to be zero.
         users: How many groups use it.
         trained: Per device whether some group gives it rows to train on.
@@ -69,6 +70,7 @@ class Memory:
         self.domains = group_by([device.memory_space for device in devices])
         self.storage: list[Program] = []
         self.forwards = [0] * len(devices)
+        self.predictions = [0] * len(devices)
         self.gradients_zero = [True] * len(devices)
         self.trained = [False] * len(devices)
         self.states: list[dict[str, Array | float]] = [{} for _ in devices]
@@ -149,6 +151,12 @@ class Memory:
         """One training forward more on a device; how many there were before."""
         before = self.forwards[device]
         self.forwards[device] = before + 1
+        return before
+
+    def count_prediction(self, device: int) -> int:
+        """One inference forward more on a device; how many there were before."""
+        before = self.predictions[device]
+        self.predictions[device] = before + 1
         return before
 
     def leave(self) -> list[list[Program | None]]:

@@ -15,7 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from runtime.actors.meeting import Meeting
-from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
+from runtime.devices.contract import (
+    FIRST_PREDICTION,
+    FIRST_STEP,
+    Device,
+    Program,
+    StepKey,
+)
 from runtime.devices.fusing import Fused, Fusing, Phases, fusing
 from runtime.errors import DeviceError, GradientError
 from runtime.executor.memory import Memory, free
@@ -133,11 +139,12 @@ class Replica:
     def infer(self, inputs: Mapping[str, Array]) -> None:
         """An inference forward, whose outputs stay readable."""
         self._last = None
+        self._key = self._prediction_key()
         if self.is_idle:
             return
         program = self.inference_program()
         self._write(program, inputs, FORWARD_SLOT)
-        program.launch("predict", FORWARD_SLOT)
+        program.launch("predict", FORWARD_SLOT, self._key)
         program.wait()
         self._last = program, FORWARD_SLOT
 
@@ -251,13 +258,14 @@ class Replica:
         copied: Callable[[int], None] | None = None,
     ) -> None:
         """Inference in buffers of its own, and its outputs into the merged ones."""
+        key = self._prediction_key()
         if self.is_idle:
             return
         program = self.inference_program()
         self._write(program, inputs, PREDICT_SLOT)
         if copied is not None:
             copied(self.index)
-        program.launch("predict", PREDICT_SLOT)
+        program.launch("predict", PREDICT_SLOT, key)
         merge.fill(
             self.index, merged, lambda name: program.read("output", name, PREDICT_SLOT)
         )
@@ -288,7 +296,7 @@ class Replica:
         unfused = UnfusedPass(
             self._request(is_train),
             values,
-            self._key if is_train else FIRST_STEP,
+            self._key,
             self.index,
             observe if forward else ignore,
         )
@@ -362,6 +370,10 @@ class Replica:
         step = self._memory.count_forward(self.index)
         self._key = StepKey(self.seed, step, self.rows.start)
         return self._key
+
+    def _prediction_key(self) -> StepKey:
+        count = self._memory.count_prediction(self.index)
+        return StepKey(self.seed, FIRST_PREDICTION + count, self.rows.start)
 
     def _begin_step(self, next_slot: bool) -> StepKey:
         key = self._begin_forward()

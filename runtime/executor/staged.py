@@ -15,7 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.devices.contract import FIRST_STEP, Device, Program, StepKey
+from runtime.devices.contract import (
+    FIRST_PREDICTION,
+    FIRST_STEP,
+    Device,
+    Program,
+    StepKey,
+)
 from runtime.errors import GradientError
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
@@ -107,14 +113,14 @@ class StagedReplica:
     def forward(self, inputs: Mapping[str, Array]) -> None:
         """A training forward."""
         self._begin(inputs, training=True)
-        self._end(self._forward("forward", inputs, self._slot))
+        self._end(self._forward("forward", inputs, self._slot, self._key))
 
     def infer(self, inputs: Mapping[str, Array]) -> None:
         """An inference forward, whose outputs stay readable."""
         self._begin(inputs, training=False)
         for work in self._work:
             work.ready = False
-        self._end(self._forward("predict", inputs, FORWARD_SLOT))
+        self._end(self._forward("predict", inputs, FORWARD_SLOT, self._key))
 
     def backward(self, heads: Mapping[str, Array]) -> None:
         """A backward after a training forward; `heads` are given to the leader."""
@@ -145,7 +151,7 @@ class StagedReplica:
         self._begin(inputs, training=True)
         if next_slot:
             self._slot = (self._slot + 1) % self._spec.in_flight
-        failure = self._forward("forward", inputs, self._slot, copied)
+        failure = self._forward("forward", inputs, self._slot, self._key, copied)
         self._end(self._backward({}, failure))
 
     def predict(
@@ -157,8 +163,9 @@ class StagedReplica:
     ) -> None:
         """Inference in buffers of its own, and its outputs into the merged ones."""
         kept = self._outputs
+        key = self._prediction_key()
         try:
-            failure = self._forward("predict", inputs, PREDICT_SLOT, copied)
+            failure = self._forward("predict", inputs, PREDICT_SLOT, key, copied)
             if failure is not None:
                 raise failure
             if self._outputs is not None:
@@ -198,9 +205,8 @@ class StagedReplica:
             auxiliaries=self._memory.auxiliaries,
             gradient_rows=self._memory.gradient_rows,
         )
-        key = self._key if self._trained else FIRST_STEP
         shows = observe if forward else ignore
-        unfused = UnfusedPass(request, values, key, self._share, shows)
+        unfused = UnfusedPass(request, values, self._key, self._share, shows)
         unfused.arguments()
         unfused.forward()
         if heads is not None:
@@ -250,6 +256,12 @@ class StagedReplica:
         if training:
             step = self._memory.count_forward(self.index)
             self._key = StepKey(self.seed, step, self.rows.start)
+        else:
+            self._key = self._prediction_key()
+
+    def _prediction_key(self) -> StepKey:
+        count = self._memory.count_prediction(self.index)
+        return StepKey(self.seed, FIRST_PREDICTION + count, self.rows.start)
 
     def _end(self, failure: BaseException | None) -> None:
         if failure is not None:
@@ -262,6 +274,7 @@ class StagedReplica:
         section: Section,
         inputs: Mapping[str, Array],
         slot: int,
+        key: StepKey,
         copied: Callable[[int], None] | None = None,
     ) -> BaseException | None:
         """One pass through the stages; what went wrong in one of this member's."""
@@ -282,7 +295,6 @@ class StagedReplica:
                 for channel in channels:
                     # A copy: other members read it while this one may go on.
                     channel.put(states[name].copy() if name in states else LOST)
-        key = self._key if section == "forward" else FIRST_STEP
         for work in self._work:
             failed = work.forward(section, slot, key, failure is not None)
             failure = failure or failed

@@ -1,8 +1,9 @@
 """Counter-based random numbers: Philox4x32-10.
 
 A number is a pure function of the seed, the node that asks, the count of training
-forwards, and its row in the whole batch. So the backward can draw a mask again instead
-of keeping it, and a batch gives the same numbers however it is split over devices.
+forwards (or that of predictions), and its row in the whole batch. So the backward can
+draw a mask again instead of keeping it, and a batch gives the same numbers however it
+is split over devices.
 
 Source: Salmon, Moraes, Dror and Shaw, "Parallel Random Numbers: As Easy as 1, 2, 3",
 SC11.
