@@ -202,6 +202,76 @@ def poisson(
     return _drawn(lambda size: _generator.poisson(lam, size), shape, dtype, out)
 
 
+def negative_binomial(
+    k: int = 1,
+    p: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> NDArray:
+    """Failures before `k` successes, each of probability `p`.
+
+    Args:
+        k: The number of successes.
+        p: The probability of one.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+    return _drawn(
+        lambda size: _generator.negative_binomial(k, p, size), shape, dtype, out
+    )
+
+
+def generalized_negative_binomial(
+    mu: float = 1.0,
+    alpha: float = 1.0,
+    shape: Size = (1,),
+    dtype: DTypeLike = np.float32,
+    ctx: object = None,
+    out: np.ndarray[Any, Any] | None = None,
+) -> NDArray:
+    """Poisson distributed numbers whose own mean is gamma distributed.
+
+    Args:
+        mu: The mean.
+        alpha: How much the mean varies; a Poisson distribution if it is 0.
+        shape: How many; that of `out`, if given.
+        dtype: Of the result.
+        ctx: Accepted for MXNet's sake.
+        out: An array to fill, and return, instead of a new one.
+    """
+
+    def draw(size: Size) -> Any:
+        rate = _generator.gamma(1 / alpha, mu * alpha, size) if alpha else mu
+        return _generator.poisson(rate, size)
+
+    return _drawn(draw, shape, dtype, out)
+
+
+def multinomial(
+    data: np.ndarray[Any, Any],
+    shape: Size = (),
+    get_prob: bool = False,
+    dtype: DTypeLike = np.int32,
+) -> Any:
+    """Numbers of classes, by the probabilities along the last axis of `data`.
+
+    Args:
+        data: Probabilities.
+        shape: How many draws from each row.
+        get_prob: Give the logarithms of the probabilities of what was drawn, too.
+        dtype: Of the result.
+    """
+    from asyncmod.nd.operators import operator_function
+
+    size = (shape,) if isinstance(shape, int) else tuple(shape)
+    draw = operator_function("_sample_multinomial")
+    return draw(data, shape=size, get_prob=get_prob, dtype=np.dtype(dtype).name)
+
+
 def randn(
     *shape: int,
     loc: float = 0.0,
@@ -228,3 +298,12 @@ def _drawn(
 def shuffle(data: np.ndarray[Any, Any]) -> NDArray:
     """A copy of `data` with its rows in random order."""
     return array(_generator.permutation(data), dtype=data.dtype)
+
+
+def __getattr__(name: str) -> Any:
+    """`normal_like` and the other operators that take their shape from an array."""
+    if not name.endswith("_like"):
+        raise AttributeError(f"mx.random has no `{name}`")
+    from asyncmod.nd.operators import operator_function
+
+    return operator_function(f"_random_{name}")

@@ -18,6 +18,7 @@ from asyncmod.errors import ArgumentError
 from asyncmod.nd.array import NDArray
 from asyncmod.symbol.namespaces import Namespace
 from runtime.graph.evaluate import evaluate
+from runtime.ops.random import PhiloxSource
 
 
 @cache
@@ -68,7 +69,15 @@ def _outputs(
             f"mx.nd.{name}() needs an array for every input, and there is none for: "
             f"{', '.join(missing)}"
         )
-    return [output.view(NDArray) for output in evaluate(symbol.graph, values)]
+    outputs = evaluate(symbol.graph, values, _random)
+    return [output.view(NDArray) for output in outputs]
+
+
+def _random(position: int) -> PhiloxSource:
+    """Numbers that follow from `mx.random.seed`, for one operator."""
+    from asyncmod.random import draw_seed
+
+    return PhiloxSource(draw_seed(), position, step=0)
 
 
 def _given(outputs: list[NDArray], out: Any) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from asyncmod.absent import ABSENT, refuse
+from asyncmod.symbol import random
 from asyncmod.symbol.attribute_scope import AttrScope
 from asyncmod.symbol.files import load, load_json
 from asyncmod.symbol.functions import (
@@ -51,6 +52,7 @@ __all__ = [
     "ones",
     "pow",
     "power",
+    "random",
     "sparse",
     "var",
     "zeros",

@@ -5,7 +5,7 @@ For single operators on arrays that are there (`mx.nd`); what trains is compiled
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,17 +14,22 @@ from numpy.typing import NDArray
 from runtime.errors import GraphError
 from runtime.graph.infer import infer
 from runtime.graph.ir import Entry, Graph
-from runtime.graph.registry import Mode
+from runtime.graph.registry import Mode, RandomSource
 
 Array = NDArray[Any]
 
 
-def evaluate(graph: Graph, values: Mapping[str, Array]) -> list[Array]:
+def evaluate(
+    graph: Graph,
+    values: Mapping[str, Array],
+    random: Callable[[int], RandomSource] | None = None,
+) -> list[Array]:
     """The graph's outputs, in inference mode.
 
     Args:
         graph: The graph.
         values: The array of every variable, by name.
+        random: Gives the numbers of the node at a position.
 
     Raises:
         GraphError: a variable has no value.
@@ -39,7 +44,7 @@ def evaluate(graph: Graph, values: Mapping[str, Array]) -> list[Array]:
         {name: array.dtype.name for name, array in values.items()},
     )
     known: dict[Entry, Array] = {}
-    for node in graph.nodes:
+    for position, node in enumerate(graph.nodes):
         if node.operator is None:
             known[Entry(node)] = values[node.name]
             continue
@@ -49,7 +54,10 @@ def evaluate(graph: Graph, values: Mapping[str, Array]) -> list[Array]:
         state = None
         if node.operator.state is not None:
             state = node.operator.state(node.attributes, inputs, "cpu(0)")
-        mode = Mode(is_train=False, state=state)
+        source = None
+        if node.operator.is_random and random is not None:
+            source = random(position)
+        mode = Mode(is_train=False, random=source, state=state)
         node.operator.forward(node.attributes, inputs, outputs, mode)
         known.update(zip(entries, outputs, strict=True))
     return [known[entry] for entry in graph.outputs]

@@ -30,6 +30,10 @@ class RandomSource(Protocol):
         """Numbers in [0, 1); row i depends only on its row in the whole batch."""
         ...
 
+    def generator(self, row: int) -> np.random.Generator:
+        """A generator for one row, which depends only on its row in the whole batch."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Mode:

@@ -85,3 +85,13 @@ class PhiloxSource:
             words = philox(counter, key).reshape(len(part), -1)[:, :width]
             np.multiply(words >> np.uint32(8), np.float32(2**-24), out=part)
         return numbers.reshape(shape)
+
+    def generator(self, row: int) -> np.random.Generator:
+        """NumPy's generator for one row of the slice, with streams of its own."""
+        key = [self.seed & 0xFFFFFFFFFFFFFFFF, self.node << 32 | self.step & 0xFFFFFFFF]
+        counter = [0, 0, 0, self.row + row]
+        return np.random.Generator(
+            np.random.Philox(
+                key=np.array(key, np.uint64), counter=np.array(counter, np.uint64)
+            )
+        )

@@ -1,0 +1,413 @@
+"""Operators that draw random numbers: of given size, for each element of parameters,
+or as many as another array has.
+
+Sources: MXNet's `src/operator/random/sample_op.h`, `multisample_op.h`,
+`sample_multinomial_op.h` and `shuffle_op.cc`. There is no gradient with respect to
+parameters, as in MXNet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, make_dataclass
+from math import prod
+from typing import Any, Literal
+
+import numpy as np
+
+from runtime.errors import OperatorError
+from runtime.graph.registry import (
+    Array,
+    Mode,
+    Operator,
+    RandomSource,
+    Saved,
+    Shapes,
+    register,
+)
+from runtime.graph.shapes import unify
+from runtime.ops import distributions
+from runtime.ops.distributions import Draw
+from runtime.ops.rules import Dtypes, one_shape
+
+FloatDtype = Literal["None", "float16", "float32", "float64"]
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One of them.
+
+    Attributes:
+        name: MXNet's.
+        draw: See `runtime.ops.distributions`.
+        parameters: Names and what they are if they are not given.
+        rule: What parameters must be, for the error.
+        holds: Whether they are that.
+    """
+
+    name: str
+    draw: Draw
+    parameters: dict[str, float]
+    rule: str
+    holds: Any
+
+
+DISTRIBUTIONS = (
+    Distribution(
+        "uniform",
+        distributions.uniform,
+        {"low": 0.0, "high": 1.0},
+        "`low` must not be above `high`",
+        lambda low, high: low <= high,
+    ),
+    Distribution(
+        "normal",
+        distributions.normal,
+        {"loc": 0.0, "scale": 1.0},
+        "`scale` must be positive",
+        lambda loc, scale: scale > 0,
+    ),
+    Distribution(
+        "gamma",
+        distributions.gamma,
+        {"alpha": 1.0, "beta": 1.0},
+        "`alpha` and `beta` must be positive",
+        lambda alpha, beta: (alpha > 0) & (beta > 0),
+    ),
+    Distribution(
+        "exponential",
+        distributions.exponential,
+        {"lam": 1.0},
+        "`lam` must be positive",
+        lambda lam: lam > 0,
+    ),
+    Distribution(
+        "poisson",
+        distributions.poisson,
+        {"lam": 1.0},
+        "`lam` must not be negative",
+        lambda lam: lam >= 0,
+    ),
+    Distribution(
+        "negative_binomial",
+        distributions.negative_binomial,
+        {"k": 1.0, "p": 1.0},
+        "`k` must be positive, and `p` in (0, 1]",
+        lambda k, p: (k > 0) & (p > 0) & (p <= 1),
+    ),
+    Distribution(
+        "generalized_negative_binomial",
+        distributions.generalized_negative_binomial,
+        {"mu": 1.0, "alpha": 1.0},
+        "`mu` and `alpha` must not be negative",
+        lambda mu, alpha: (mu >= 0) & (alpha >= 0),
+    ),
+)
+
+
+def _source(mode: Mode) -> RandomSource:
+    if mode.random is None:
+        raise ValueError("random numbers are needed here, but `mode.random` is None")
+    return mode.random
+
+
+def _check(kind: Distribution, values: Sequence[Any]) -> None:
+    if not np.all(kind.holds(*values)):
+        given = ", ".join(
+            f"{name} = {value}"
+            for name, value in zip(kind.parameters, values, strict=True)
+        )
+        raise OperatorError(f"{kind.rule}, but {given}")
+
+
+def _attributes(kind: Distribution, *more: tuple[str, Any, Any]) -> type:
+    parameters = [(name, float, value) for name, value in kind.parameters.items()]
+    made = make_dataclass(
+        f"{kind.name}_attributes",
+        [*parameters, *more],
+        frozen=True,
+        namespace={
+            "__doc__": f"Attributes: parameters of the distribution; {kind.rule}."
+        },
+    )
+    made.__module__ = __name__
+    return made
+
+
+def _values(kind: Distribution, p: Any) -> list[Any]:
+    return [getattr(p, name) for name in kind.parameters]
+
+
+def _dtype_of(p: Any, default: Any) -> Any:
+    return default if p.dtype == "None" else np.dtype(p.dtype)
+
+
+def _register_random(kind: Distribution) -> None:
+    """`_random_x`: numbers of one distribution, in any shape."""
+
+    def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+        _check(kind, _values(kind, p))
+        return [], [unify(outputs[0], p.shape or None, "output")]
+
+    def dtype(p: Any, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
+        return [], [_dtype_of(p, np.dtype(np.float32))]
+
+    def forward(
+        p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+    ) -> None:
+        (output,) = outputs
+        output[...] = kind.draw(_source(mode), _values(kind, p), output.shape)
+
+    register(
+        Operator(
+            name=f"_random_{kind.name}",
+            aliases=_aliases(kind.name),
+            attributes=_attributes(
+                kind,
+                ("shape", tuple[int, ...], ()),
+                ("ctx", str, ""),
+                ("dtype", FloatDtype, "None"),
+            ),
+            inputs=(),
+            shape=shape,
+            dtype=dtype,
+            forward=forward,
+            is_random=True,
+        )
+    )
+
+
+def _aliases(name: str) -> tuple[str, ...]:
+    short = (name,) if name in ("uniform", "normal") else ()
+    return (f"random_{name}", *short)
+
+
+def _register_like(kind: Distribution) -> None:
+    """`_random_x_like`: as many numbers as the input has, in its shape."""
+
+    def forward(
+        p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+    ) -> None:
+        (output,) = outputs
+        output[...] = kind.draw(_source(mode), _values(kind, p), output.shape)
+
+    def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+        _check(kind, _values(kind, p))
+        return one_shape(p, inputs, outputs)
+
+    register(
+        Operator(
+            name=f"_random_{kind.name}_like",
+            attributes=_attributes(kind),
+            shape=shape,
+            forward=forward,
+            is_random=True,
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Attributes.
+
+    Attributes:
+        shape: How many numbers for each element of the parameters; one without axes of
+            its own if this is empty.
+        dtype: Of the output; that of the parameters if it is None.
+    """
+
+    shape: tuple[int, ...] = ()
+    dtype: FloatDtype = "None"
+
+
+def _register_sample(kind: Distribution) -> None:
+    """`_sample_x`: numbers for each element of arrays of parameters."""
+
+    def shape(p: Sample, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+        inputs, _ = one_shape(p, inputs, [])
+        known = inputs[0]
+        if known is None:
+            return inputs, outputs
+        return inputs, [unify(outputs[0], (*known, *p.shape), "output")]
+
+    def dtype(p: Sample, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
+        found = next((dtype for dtype in inputs if dtype is not None), None)
+        return [found] * len(inputs), [_dtype_of(p, found)]
+
+    def forward(
+        p: Sample, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+    ) -> None:
+        _check(kind, inputs)
+        (output,) = outputs
+        wide = [array.reshape(array.shape + (1,) * len(p.shape)) for array in inputs]
+        output[...] = kind.draw(_source(mode), wide, output.shape)
+
+    register(
+        Operator(
+            name=f"_sample_{kind.name}",
+            aliases=(f"sample_{kind.name}",),
+            attributes=Sample,
+            inputs=tuple(kind.parameters),
+            shape=shape,
+            dtype=dtype,
+            forward=forward,
+            is_random=True,
+        )
+    )
+
+
+for _kind in DISTRIBUTIONS:
+    _register_random(_kind)
+    _register_like(_kind)
+    _register_sample(_kind)
+
+
+@dataclass(frozen=True)
+class RandomIntegers:
+    """Attributes: integers of [low, high)."""
+
+    low: int
+    high: int
+    shape: tuple[int, ...] = ()
+    ctx: str = ""
+    dtype: Literal["None", "int32", "int64"] = "None"
+
+
+def _integers_shape(
+    p: RandomIntegers, inputs: Shapes, outputs: Shapes
+) -> tuple[Shapes, Shapes]:
+    if p.low >= p.high:
+        raise OperatorError(f"`low` (={p.low}) must be below `high` (={p.high})")
+    return [], [unify(outputs[0], p.shape or None, "output")]
+
+
+def _integers_dtype(
+    p: RandomIntegers, inputs: Dtypes, outputs: Dtypes
+) -> tuple[Dtypes, Dtypes]:
+    return [], [_dtype_of(p, np.dtype(np.int32))]
+
+
+def _integers(
+    p: RandomIntegers, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    (output,) = outputs
+    bounds = p.low, p.high
+    output[...] = distributions.integers(_source(mode), bounds, output.shape)
+
+
+register(
+    Operator(
+        name="_random_randint",
+        aliases=("random_randint",),
+        attributes=RandomIntegers,
+        inputs=(),
+        shape=_integers_shape,
+        dtype=_integers_dtype,
+        forward=_integers,
+        is_random=True,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Multinomial:
+    """Attributes.
+
+    Attributes:
+        shape: How many draws from each row of probabilities; one without axes of its
+            own if this is empty.
+        get_prob: Give the logarithms of the probabilities of what was drawn, too; they
+            have a gradient.
+        dtype: Of what was drawn.
+    """
+
+    shape: tuple[int, ...] = ()
+    get_prob: bool = False
+    dtype: Literal["uint8", "int32", "float16", "float32", "float64"] = "int32"
+
+
+def _multinomial_shape(
+    p: Multinomial, inputs: Shapes, outputs: Shapes
+) -> tuple[Shapes, Shapes]:
+    (data,) = inputs
+    if data is None:
+        return inputs, outputs
+    drawn = (*data[:-1], *p.shape) or (1,)
+    return inputs, [unify(output, drawn, "output") for output in outputs]
+
+
+def _multinomial_dtype(
+    p: Multinomial, inputs: Dtypes, outputs: Dtypes
+) -> tuple[Dtypes, Dtypes]:
+    return inputs, [np.dtype(p.dtype), *inputs][: len(outputs)]
+
+
+def _multinomial(
+    p: Multinomial, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    (data,) = inputs
+    each = max(1, prod(p.shape))
+    rows = data.reshape(-1, data.shape[-1])
+    bounds = np.cumsum(rows, axis=1, dtype=np.float64)
+    parts = _source(mode).uniform((*data.shape[:-1], each)).astype(np.float64)
+    drawn = parts.reshape(-1, each) * bounds[:, -1:]
+    classes = (bounds[:, None, :] <= drawn[:, :, None]).sum(axis=2)
+    classes = np.minimum(classes, data.shape[-1] - 1)
+    outputs[0][...] = classes.reshape(outputs[0].shape)
+    if p.get_prob:
+        found = np.take_along_axis(rows, classes, axis=1)
+        outputs[1][...] = np.log(found).reshape(outputs[1].shape)
+
+
+def _multinomial_gradient(
+    p: Multinomial,
+    grads_out: Sequence[Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    grads_in: Sequence[Any],
+    mode: Mode,
+) -> None:
+    (data,), (gradient,) = inputs, grads_in
+    gradient[...] = 0
+    if not p.get_prob or grads_out[1] is None:
+        return
+    rows = gradient.reshape(-1, data.shape[-1])
+    probabilities = data.reshape(rows.shape)
+    classes = outputs[0].reshape(len(rows), -1).astype(np.int64)
+    slopes = grads_out[1].reshape(classes.shape)
+    slopes = slopes / np.take_along_axis(probabilities, classes, axis=1)
+    np.add.at(rows, (np.arange(len(rows))[:, None], classes), slopes)
+
+
+register(
+    Operator(
+        name="_sample_multinomial",
+        aliases=("sample_multinomial",),
+        attributes=Multinomial,
+        outputs=lambda p: ("output0", "output1") if p.get_prob else ("output",),
+        shape=_multinomial_shape,
+        dtype=_multinomial_dtype,
+        forward=_multinomial,
+        backward=_multinomial_gradient,
+        saved=Saved(inputs=(0,), outputs=(0,)),
+        is_random=True,
+    )
+)
+
+
+def _shuffle(
+    p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    (data,), (output,) = inputs, outputs
+    output[...] = data[_source(mode).generator(0).permutation(len(data))]
+
+
+register(
+    Operator(
+        name="_shuffle",
+        aliases=("shuffle",),
+        shape=one_shape,
+        forward=_shuffle,
+        is_random=True,
+    )
+)
