@@ -50,7 +50,7 @@ async def plans(
         await module.bind([data], [("softmax_label", (8,))])
         await module.init_params()
         await module.init_optimizer(optimizer=name, optimizer_params=settings)
-        memory = module._bound("test").first.group._memory
+        memory = module.core.need_executors("test").first.group._memory
         (update,) = memory.updates.values()
         programs = update.programs.updates
         return [program.plan for program in programs if program is not None]
