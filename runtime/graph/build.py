@@ -30,7 +30,15 @@ from runtime.graph.draft import (
 )
 from runtime.graph.infer import Inference
 from runtime.graph.ir import Entry, Graph, Node, Shape
-from runtime.graph.plan import CsrTensor, NativeRow, Section, Tensor, UpdateRow
+from runtime.graph.plan import (
+    Address,
+    CsrTensor,
+    NativeRow,
+    RowSparseUpdateRow,
+    Section,
+    Tensor,
+    UpdateRow,
+)
 from runtime.graph.storage import Storage
 
 
@@ -79,6 +87,22 @@ class Native(Protocol):
 
         They write in place; segment `scaled` is scratch, laid out as `hyper`, and so is
         `wide`, laid out as the states of parameters that have masters.
+        """
+        ...
+
+    def update_by_rows(
+        self, row: RowSparseUpdateRow, numbers: Tensor, scratch: Address
+    ) -> tuple[NativeRow, NativeRow] | None:
+        """Kernels that do what a lazy update does; None if there are none.
+
+        The first one writes the numbers of the row's share, the second one updates
+        these rows in place.
+
+        Args:
+            row: The update; it has no results.
+            numbers: Where the numbers go.
+            scratch: Room for two words for each gradient and one for each tensor that
+                the update changes.
         """
         ...
 

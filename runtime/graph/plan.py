@@ -174,6 +174,8 @@ class NativeRow:
         operands: Field values: addresses, tables of addresses, integers and reals.
         reads, writes: What the kernel touches.
         cost: Estimated microseconds, for the choice between inline and thread.
+        tables: If all that it changes is some rows of arrays: these arrays, with the
+            numbers of the rows, which lie there before it runs.
     """
 
     kernel: str
@@ -182,6 +184,7 @@ class NativeRow:
     reads: tuple[Span, ...]
     writes: tuple[Span, ...]
     cost: float = 0.0
+    tables: tuple[RowSparseTensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

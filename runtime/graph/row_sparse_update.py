@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from runtime.graph.build import Native
 from runtime.graph.face import row_values
 from runtime.graph.plan import (
     Address,
     DefinitionRow,
     Layout,
+    Row,
     RowSparseTensor,
     RowSparseUpdateRow,
     Tensor,
     UpdateRow,
     round_up,
 )
+
+WORD = 8  # bytes
 
 
 @dataclass(frozen=True)
@@ -77,28 +82,30 @@ class RowSparseOperands:
         return rows, tuple(dense), offset
 
     def lazy(
-        self, row: UpdateRow, part: int, parts: int, offset: int
-    ) -> tuple[RowSparseUpdateRow, list[DefinitionRow], int]:
+        self,
+        row: UpdateRow,
+        part: int,
+        parts: int,
+        offset: int,
+        native: Native | None = None,
+    ) -> tuple[Row, Sequence[Row], int]:
         """An update of the rows that one parameter's gradients have.
 
         Args:
             row: The update of the whole parameter.
             part, parts: Which share of these rows.
             offset: Where there is room beside.
+            native: What the device offers besides NumPy definitions.
 
         Returns:
             The row that computes the results beside, those that put them in their
-            places, and where they end.
+            places, and where they end. Kernels compute the numbers of the rows only,
+            and then in place.
         """
         numbers = replace(
             self.numbers.tensors[row.node], address=Address("beside", offset)
         )
         offset += round_up(numbers.nbytes)
-        results = []
-        for tensor in row.kept:
-            place = replace(tensor, address=Address("beside", offset))
-            results.append(RowSparseTensor(numbers, place))
-            offset += round_up(tensor.nbytes)
         compute = RowSparseUpdateRow(
             row.rule,
             row.node,
@@ -109,10 +116,21 @@ class RowSparseOperands:
             row.reset,
             part,
             parts,
-            tuple(results),
+            (),
         )
+        if native is not None:
+            scratch = Address("beside", offset)
+            kernels = native.update_by_rows(compute, numbers, scratch)
+            if kernels is not None:
+                offset += round_up(WORD * (2 * self.devices + len(row.kept)))
+                return kernels[0], kernels[1:], offset
+        results = []
+        for tensor in row.kept:
+            place = replace(tensor, address=Address("beside", offset))
+            results.append(RowSparseTensor(numbers, place))
+            offset += round_up(tensor.nbytes)
         changes = [
             DefinitionRow.planned("rows=", row.node, target, result)
             for result, target in zip(results, row.kept, strict=True)
         ]
-        return compute, changes, offset
+        return replace(compute, results=tuple(results)), changes, offset

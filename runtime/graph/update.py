@@ -116,7 +116,7 @@ def plan_update(
             master=own[-1] if name in masters else None,
         )
         if name in by_rows:
-            compute, changes, beside = row_sparse.lazy(row, part, parts, beside)
+            compute, changes, beside = row_sparse.lazy(row, part, parts, beside, native)
             prepare.append(compute)
             update.extend(changes)
             continue

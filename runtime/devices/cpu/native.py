@@ -8,9 +8,16 @@ from runtime.devices.cpu import cost
 from runtime.devices.cpu.elementwise import elementwise
 from runtime.devices.cpu.select import Selection
 from runtime.devices.cpu.update import accumulate_row, update_rows
+from runtime.devices.cpu.update_by_rows import lazy_rows
 from runtime.graph.build import Builder, Step
 from runtime.graph.draft import Dense, Form, Image
-from runtime.graph.plan import NativeRow, Tensor, UpdateRow
+from runtime.graph.plan import (
+    Address,
+    NativeRow,
+    RowSparseUpdateRow,
+    Tensor,
+    UpdateRow,
+)
 
 
 class CpuNative:
@@ -63,6 +70,11 @@ class CpuNative:
 
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         return update_rows(row)
+
+    def update_by_rows(
+        self, row: RowSparseUpdateRow, numbers: Tensor, scratch: Address
+    ) -> tuple[NativeRow, NativeRow] | None:
+        return lazy_rows(row, numbers, scratch)
 
     def accumulate(
         self, source: Tensor, target: Tensor, add: bool, node: str

@@ -5,7 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 
 from runtime.devices.cpu import cost
-from runtime.graph.plan import Address, NativeRow, Span, Tensor, UpdateRow, spans
+from runtime.graph.plan import (
+    Address,
+    NativeRow,
+    RowSparseUpdateRow,
+    Span,
+    Tensor,
+    UpdateRow,
+    spans,
+)
 from runtime.kernels.cpu.table import KERNELS
 from runtime.kernels.cpu.target import host_target
 from runtime.ops.update import get_rule
@@ -25,9 +33,7 @@ def update_rows(row: UpdateRow) -> list[NativeRow] | None:
     """See `runtime.graph.build.Native.update`."""
     if row.master is not None:
         return _through_master(row, row.master)
-    rule = _MEASURED.get(row.rule, row.rule)
-    if len(row.states) < len(get_rule(row.rule).states):
-        rule += "_plain"
+    rule = kernel_rule(_MEASURED.get(row.rule, row.rule), row)
     if row.weight.dtype != _FLOAT32 or f"update_{rule}" not in KERNELS:
         return None
     rows = [_ones(row)] if row.reset else []
@@ -43,6 +49,12 @@ def update_rows(row: UpdateRow) -> list[NativeRow] | None:
         writes=(*measure.writes, written),
     )
     return [*rows, measure, _update(f"update_{rule}", scaled)]
+
+
+def kernel_rule(name: str, row: UpdateRow | RowSparseUpdateRow) -> str:
+    """What kernels call a rule, which an optimizer may use without its last state."""
+    plain = len(row.states) < len(get_rule(row.rule).states)
+    return name + "_plain" * plain
 
 
 def _through_master(row: UpdateRow, master: Tensor) -> list[NativeRow] | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from runtime.graph.plan import (
     ALIGNMENT,
     DefinitionRow,
+    NativeRow,
     Plan,
     Row,
     RowSparseTensor,
@@ -52,10 +52,10 @@ class Rows:
     row: int
 
     @classmethod
-    def of(cls, source: RowSparseTensor, target: Tensor) -> Rows:
-        """The rows of the target that a copy of the source changes."""
-        (numbers,), (table,) = spans([source.rows]), spans([target])
-        return cls(numbers, table, target.nbytes // max(target.shape[0], 1))
+    def of(cls, numbers: Tensor, table: Tensor) -> Rows:
+        """The rows of a table that have these numbers."""
+        (where,), (whole,) = spans([numbers]), spans([table])
+        return cls(where, whole, table.nbytes // max(table.shape[0], 1))
 
 
 @dataclass(frozen=True)
@@ -220,16 +220,25 @@ def _changed_rows(plan: Plan) -> dict[Section, list[Rows]]:
     for section, rows in plan.sections.items():
         for row in rows:
             if _some_rows(row):
-                (source,), (target,) = row.inputs, row.outputs
-                assert isinstance(source, RowSparseTensor)
-                assert isinstance(target, Tensor)
-                changed.setdefault(section, []).append(Rows.of(source, target))
+                changed.setdefault(section, []).extend(_tables(row))
     return changed
 
 
-def _some_rows(row: Row) -> TypeGuard[DefinitionRow]:
-    """Whether all that a row changes is some rows of a table."""
+def _some_rows(row: Row) -> bool:
+    """Whether all that a row changes is some rows of tables."""
+    if isinstance(row, NativeRow):
+        return bool(row.tables)
     return isinstance(row, DefinitionRow) and row.operator == "rows="
+
+
+def _tables(row: Row) -> list[Rows]:
+    if isinstance(row, NativeRow):
+        return [Rows.of(table.rows, table.values) for table in row.tables]
+    assert isinstance(row, DefinitionRow)
+    (source,), (target,) = row.inputs, row.outputs
+    assert isinstance(source, RowSparseTensor)
+    assert isinstance(target, Tensor)
+    return [Rows.of(source.rows, target)]
 
 
 def _merged(

@@ -127,6 +127,9 @@ UPDATE_RULES = (
 """Update rules that go element by element, after norms perhaps, with a kernel
 `update_<rule>`; "plain" ones do without their last state."""
 
+LAZY_RULES = ("sgd", "sgd_plain", "adam", "adagrad", "groupadagrad", "ftrl")
+"""Those that also have a kernel `lazy_<rule>`, for some rows of a weight."""
+
 _POOL = (
     "images height width in_height in_width channels kernel_h kernel_w "
     "stride_h stride_w pad_h pad_w"
@@ -220,6 +223,14 @@ _FIELDS = {
     **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},
     "update_groupadagrad": f"{_UPDATE} columns",
     "update_sgld": _UPDATE,
+    "share_rows": "gradient_rows@ devices part parts numbers@ scratch@",
+    **{
+        f"lazy_{rule}": (
+            "tensors@ kept gradient_rows@ gradient_values@ devices columns hyper@ "
+            "numbers@ scratch@"
+        )
+        for rule in LAZY_RULES
+    },
     "update_widen": "weight@ master@ gradients@ devices size wide@",
     "update_narrow": "master@ weight@ size",
     "measure_lars": f"{_UPDATE} scaled@",

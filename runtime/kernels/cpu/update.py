@@ -33,8 +33,8 @@ def summed(gradients: int, devices: int, i: int, count: int) -> Vector:
     return total
 
 
-def _make(name: str, rule: Callable[..., Any]) -> None:
-    """Register the kernel that runs a rule over `size` elements.
+def _make(name: str, rule: Callable[..., Any]) -> Callable[..., None]:
+    """Make and register the kernel that runs a rule over `size` elements.
 
     `tensors` is a table of the addresses of weight and states.
     """
@@ -63,8 +63,8 @@ def _make(name: str, rule: Callable[..., Any]) -> None:
             new = step(*arguments(g, places, scalars, whole, rest))
             store_all(places, whole, new, rest)
 
-    named_kernel(f"update_{name}", update)
+    return named_kernel(f"update_{name}", update)
 
 
-for _name, _rule in VECTOR_RULES.items():
-    _make(_name, _rule)
+UPDATES = {name: _make(name, rule) for name, rule in VECTOR_RULES.items()}
+"""The kernels by their rules."""

@@ -229,6 +229,12 @@ def get_double(builder: Any, address: Any, index: Any) -> Any:
     return builder.load(pointer(builder, address, index, DOUBLE))
 
 
+@primitive(NoneType, int, int, int)
+def put_integer(builder: Any, address: Any, index: Any, value: Any) -> None:
+    """Store an int64."""
+    builder.store(value, pointer(builder, address, index, INT64))
+
+
 @primitive(NoneType, int, int, float)
 def put_double(builder: Any, address: Any, index: Any, value: Any) -> None:
     """Store a float64."""

@@ -15,8 +15,10 @@ from asyncmod.optimizer import Optimizer
 from runtime.graph.plan import NativeRow, Plan
 from runtime.kernels.cpu.library import load
 from runtime.kernels.cpu.target import host_target
+from runtime.ops.update import get_rule
+from runtime.ops.updates.rule import UpdateRule
 from tests.asyncmod.module.nets import mlp
-from tests.asyncmod.optimizer.cases import CASES, label
+from tests.asyncmod.optimizer.cases import CASES, label, make
 
 MATRICES_ONLY = ["groupadagrad"]
 IN_PYTHON = ["test"]
@@ -28,6 +30,12 @@ OF_THE_LIBRARY = [
     if klass.__module__.startswith("asyncmod.") and name not in IN_PYTHON
 ]
 TABLE = [*CASES, *((name, {}) for name in OF_THE_LIBRARY if (name, {}) not in CASES)]
+
+
+def rule_of(case: tuple[str, dict[str, Any]]) -> UpdateRule:
+    definition = make(*case).definition
+    assert definition is not None
+    return get_rule(definition)
 
 
 def normalized() -> mx.symbol.Symbol:
@@ -60,7 +68,7 @@ def check(found: list[Plan], devices: int) -> None:
     assert len(found) == devices
     for plan in found:
         assert not plan.sections["prepare"]
-        assert all(isinstance(row, NativeRow) for row in plan.sections["update"])
+        assert plan.all_native
     assert any(plan.sections["update"] for plan in found)
 
 
@@ -71,6 +79,23 @@ async def test_float32(case: tuple[str, dict[str, Any]], devices: int) -> None:
         pytest.skip("needs numba")
     settings = {"clip_gradient": 0.5} | case[1]
     check(await plans(normalized(), "float32", devices, case[0], settings), devices)
+
+
+@pytest.mark.parametrize(
+    "case", [case for case in TABLE if rule_of(case).by_rows], ids=label
+)
+async def test_lazily(case: tuple[str, dict[str, Any]]) -> None:
+    if not load().available:
+        pytest.skip("needs numba")
+    table = mx.sym.Embedding(
+        mx.sym.Variable("data"), input_dim=9, output_dim=4, sparse_grad=True, name="in"
+    )
+    net = mx.sym.FullyConnected(mx.sym.mean(table, axis=1), num_hidden=3, name="fc")
+    net = mx.sym.SoftmaxOutput(net, name="softmax")
+    for plan in await plans(net, "float32", 2, *case):
+        assert plan.all_native
+        rows = plan.sections["update"]
+        assert any(isinstance(row, NativeRow) and row.tables for row in rows)
 
 
 @pytest.mark.parametrize("case", TABLE, ids=label)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from runtime.devices.process.journal import Bytes, Journal, Layout
 from runtime.graph.plan import (
     Address,
     DefinitionRow,
+    NativeRow,
     Plan,
     RowSparseTensor,
     Tensor,
+    spans,
 )
 
 ROWS, COLUMNS = 10_000, 8
@@ -27,28 +30,38 @@ def row(
     return DefinitionRow(operator, False, "x", 0, {}, True, (source,), (target,))
 
 
-PLAN = Plan(
-    segments={"parameter": 320_064, "beside": 420_160},
-    tensors={},
-    sections={
-        "update": (
-            row("rows=", RowSparseTensor(NUMBERS, VALUES), TABLE),
-            row("=", DENSE_RESULT, DENSE),
-        )
-    },
+# A copy of what was computed beside, and a kernel that works in place.
+COPY = row("rows=", RowSparseTensor(NUMBERS, VALUES), TABLE)
+KERNEL = NativeRow(
+    *("lazy_sgd", "x", {}, (), spans((TABLE,))),
+    tables=(RowSparseTensor(NUMBERS, TABLE),),
 )
+
+
+def plan(changes: DefinitionRow | NativeRow) -> Plan:
+    return Plan(
+        segments={"parameter": 320_064, "beside": 420_160},
+        tensors={},
+        sections={"update": (changes, row("=", DENSE_RESULT, DENSE))},
+    )
+
+
 UNTOUCHED = 0xAA
 
 
-def test_of_a_table_the_rows_that_change_are_saved_and_put_back() -> None:
+@pytest.mark.parametrize("changes", [COPY, KERNEL], ids=["copy", "kernel"])
+def test_of_a_table_the_rows_that_change_are_saved_and_put_back(
+    changes: DefinitionRow | NativeRow,
+) -> None:
+    lazy = plan(changes)
     generator = np.random.default_rng(0)
     segments: dict[str, Bytes] = {
         name: generator.integers(0, 256, nbytes, np.uint8)
-        for name, nbytes in PLAN.segments.items()
+        for name, nbytes in lazy.segments.items()
     }
     chosen = [3, 77, ROWS - 1]
     segments["beside"][: 8 * (1 + ROWS)].view(np.int64)[:4] = [len(chosen), *chosen]
-    layout = Layout.of(PLAN, frozenset())
+    layout = Layout.of(lazy, frozenset())
     data = np.full(layout.nbytes, UNTOUCHED, np.uint8)
     journal = Journal(layout, data, lambda name, slot: segments[name])
     before = segments["parameter"].copy()
