@@ -99,6 +99,7 @@ def test_table_compares_the_best_of_each_library(bench: Modules) -> None:
         # As PyTorch counts: MXNet too has two biases for each gate.
         ("W4", 2 * 10000 * 200 + 10000 + 2 * (2 * 800 * 200 + 2 * 800), 2),
         ("W5", 16 * 32 + 32 + 32 * 4 + 4, 2),
+        ("W6", 67_914, 10),
     ],
 )
 def test_symbols_have_the_sizes_meant(

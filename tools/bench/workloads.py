@@ -57,6 +57,7 @@ WORKLOADS = {
     "W3_128": Workload(128, (3, 32, 32), 10, "resnet20"),
     "W4": Workload(32, (32,), 10000, "language_model", is_sequence=True),
     "W5": Workload(8, (16,), 4, "tiny"),
+    "W6": Workload(32, (3, 32, 32), 10, "mobilenet"),
 }
 
 # Widths of the hidden layers of the two multilayer perceptrons.
@@ -64,6 +65,10 @@ HIDDEN = {"mlp": (512, 256), "tiny": (32,)}
 # Channels and first stride of the three groups of blocks of the residual network.
 GROUPS = ((16, 1), (32, 2), (64, 2))
 BLOCKS_PER_GROUP = 3
+# Filters and stride of the blocks of the network of depthwise convolutions, whose stem
+# has so many filters.
+SEPARABLE = ((64, 1), (128, 2), (128, 1), (256, 2))
+STEM = 32
 # Width and number of the layers of the language model.
 RECURRENT_WIDTH = 200
 RECURRENT_LAYERS = 2
@@ -81,6 +86,7 @@ def symbol(name: str, sym: Any) -> Any:
         "lenet": lenet,
         "resnet20": resnet20,
         "language_model": language_model,
+        "mobilenet": mobilenet,
     }
     net = body[workload.network](sym, sym.Variable("data"), workload)
     if workload.is_sequence:
@@ -126,8 +132,22 @@ def residual_block(sym: Any, x: Any, filters: int, stride: int, identity: bool) 
     return sym.Activation(x + shortcut, act_type="relu")
 
 
+def mobilenet(sym: Any, x: Any, workload: Workload) -> Any:
+    """Blocks of a convolution per channel and one per pixel, each normalized."""
+    x = sym.Activation(normalized_convolution(sym, x, STEM, 3, 1), act_type="relu")
+    channels = STEM
+    for filters, stride in SEPARABLE:
+        x = normalized_convolution(sym, x, channels, 3, stride, groups=channels)
+        x = sym.Activation(x, act_type="relu")
+        x = normalized_convolution(sym, x, filters, 1, 1)
+        x = sym.Activation(x, act_type="relu")
+        channels = filters
+    x = sym.Pooling(x, global_pool=True, kernel=(8, 8), pool_type="avg")
+    return sym.FullyConnected(sym.Flatten(x), num_hidden=workload.classes)
+
+
 def normalized_convolution(
-    sym: Any, x: Any, filters: int, kernel: int, stride: int
+    sym: Any, x: Any, filters: int, kernel: int, stride: int, groups: int = 1
 ) -> Any:
     x = sym.Convolution(
         x,
@@ -135,6 +155,7 @@ def normalized_convolution(
         kernel=(kernel, kernel),
         stride=(stride, stride),
         pad=(kernel // 2, kernel // 2),
+        num_group=groups,
         no_bias=True,
     )
     return sym.BatchNorm(x, fix_gamma=False, eps=1e-5, momentum=0.9)

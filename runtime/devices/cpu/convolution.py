@@ -1,4 +1,4 @@
-"""Two-dimensional Convolution, and what is fused behind it, as rows of `conv`.
+"""Two-dimensional Convolution, and what is fused behind it.
 
 The data gradient is a convolution of the output's gradient with the flipped weights;
 for stride s it falls apart into s x s convolutions, one per position modulo s, each
@@ -8,17 +8,24 @@ with the taps that reach those positions (no zeros are inserted).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import product as pairs
 
 from runtime.devices.cpu import cost
+from runtime.devices.cpu.convolution_rows import (
+    DepthwiseRows,
+    FullRows,
+    Product,
+    Rows,
+    Taps,
+)
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
-from runtime.devices.cpu.window import Reach, by_pixel, classes, window
+from runtime.devices.cpu.window import Reach, classes
 from runtime.graph.build import Builder
-from runtime.graph.draft import At, Buffer, Dense, Image, optional_fields
+from runtime.graph.draft import At, Buffer, Dense, Image
 from runtime.graph.ir import Entry, Node
 from runtime.graph.plan import Section
-from runtime.kernels.cpu.table import conv_panels_size, conv_weight_scratch, padded
+from runtime.kernels.cpu.table import padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +84,11 @@ class ConvolutionStep:
         return Entry(self.nodes[-1])
 
     @property
+    def _rows(self) -> Rows:
+        full = self.layer.attributes.num_group == 1
+        return FullRows() if full else DepthwiseRows()
+
+    @property
     def _name(self) -> str:
         return "+".join(node.name for node in self.nodes)
 
@@ -101,14 +113,14 @@ class ConvolutionStep:
             return
         images, channels = b.shape(data)[:2]
         halo = (0, 0)
-        for h, w in product(classes(rows), classes(columns)):
+        for h, w in pairs(classes(rows), classes(columns)):
             if h.reach.taps and w.reach.taps:
-                if not by_pixel(images, channels, h.reach, w.reach):
+                if self._rows.needs_halo(images, channels, (h.reach, w.reach)):
                     halo = (max(halo[0], h.reach.halo), max(halo[1], w.reach.halo))
         b.gradient_halo[out] = halo
 
     def forward(self, b: Builder) -> None:
-        rows, columns = self._reach(b)
+        rows, columns = reach = self._reach(b)
         data, weight = self.layer.inputs[:2]
         source = b.image(data)
         residual = None
@@ -118,35 +130,26 @@ class ConvolutionStep:
         target = b.output_image(self.output)
         b.define(self.output, target)
         affine = self._affine(b)
-        panels = self._pack(
-            b,
-            False,
-            (0, 1, rows.taps),
-            (0, 1, columns.taps),
-            f"{weight.name}.panels",
-            affine.scale,
-        )
+        taps = Taps((0, 1, rows.taps), (0, 1, columns.taps))
+        name = f"{weight.name}.panels"
+        panels = self._pack(b, name, taps, transpose=False, scale=affine.scale)
         statistics, pivot = self._sums(b, target)
-        images, filters = target.shape[:2]
-        b.kernel(
-            "conv",
+        self._rows.product(
+            b,
             self._name,
-            ("y", "statistics") if statistics else ("y",),
             self._cost(b),
-            **source.fields("x"),
-            **optional_fields("residual", residual),
-            **target.fields("y"),
-            images=images,
-            **window(rows, columns),
-            in_channels=source.shape[1],
-            out_channels=filters,
-            panels=panels.at,
-            bias=affine.bias,
-            statistics=0 if statistics is None else statistics.at,
-            pivot=0 if pivot is None else pivot.at,
-            epilogue=int(code(self.activation)),
-            accumulate=0,
-            by_pixel=by_pixel(images, filters, rows, columns),
+            Product(
+                source,
+                target,
+                target.fields("y"),
+                reach,
+                panels,
+                residual,
+                affine.bias,
+                statistics,
+                pivot,
+                int(code(self.activation)),
+            ),
         )
 
     def _affine(self, b: Builder) -> Affine:
@@ -196,9 +199,9 @@ class ConvolutionStep:
             place.buffer.segment = "packed"
         return place
 
-    def _sums(self, b: Builder, target: Image) -> tuple[Dense | None, Dense | None]:
+    def _sums(self, b: Builder, target: Image) -> tuple[At | int, At | int]:
         if self.statistics is None:
-            return None, None
+            return 0, 0
         shape = (2 * padded(target.shape[1]),)
         sums = b.new_dense(f"{self._name}.statistics", shape, "float64")
         self.statistics.sums.append(sums.buffer)
@@ -210,7 +213,7 @@ class ConvolutionStep:
             y=sums.at,
             bytes=sums.buffer.nbytes,
         )
-        return sums, b.dense(self.statistics.pivot)
+        return sums.at, b.dense(self.statistics.pivot).at
 
     def backward(self, b: Builder) -> None:
         dz = self._dz(b)
@@ -234,29 +237,21 @@ class ConvolutionStep:
         return dz
 
     def _weight_gradient(self, b: Builder, dz: Image) -> None:
-        rows, columns = self._reach(b)
+        reach = self._reach(b)
         data, weight = self.layer.inputs[:2]
         source = b.image(data)
-        images, filters = dz.shape[:2]
-        channels = source.shape[1]
-        scratch = b.new_dense(
-            f"{self._name}.scratch",
-            (conv_weight_scratch(channels, filters, rows.taps * columns.taps),),
-            "float32",
-        )
+        filters, channels, height, width = b.shape(weight)
+        size = self._rows.scratch_size(filters, channels, height * width)
+        scratch = b.new_dense(f"{self._name}.scratch", (size,), "float32")
         before = b.gradients.accumulator(weight)
         target = before if isinstance(before, Dense) else b.gradients.fresh(weight)
-        b.kernel(
-            "conv_weight_gradient",
+        self._rows.weight_gradient(
+            b,
             self._name,
-            ("gradient", "scratch"),
             self._cost(b),
-            **source.fields("x"),
-            **dz.fields("dy"),
-            images=images,
-            **window(rows, columns),
-            in_channels=channels,
-            out_channels=filters,
+            source,
+            dz,
+            reach,
             gradient=target.at,
             scratch=scratch.at,
             accumulate=int(target is before),
@@ -290,7 +285,6 @@ class ConvolutionStep:
     def _data_gradient(self, b: Builder, dz: Image) -> None:
         reach = self._reach(b)
         data, weight = self.layer.inputs[:2]
-        images, channels = b.shape(data)[:2]
         rows, columns = classes(reach[0]), classes(reach[1])
         before = b.gradients.accumulator(data)
         adds = isinstance(before, Image)
@@ -301,7 +295,7 @@ class ConvolutionStep:
                 "fill",
                 self._name,
                 ("y",),
-                cost.floats(images * target.image),
+                cost.floats(target.shape[0] * target.image),
                 y=target.at(-target.halo[0], -target.halo[1]),
                 bytes=target.buffer.nbytes,
             )
@@ -310,68 +304,40 @@ class ConvolutionStep:
                 if not h.reach.taps or not w.reach.taps:
                     continue
                 name = f"{weight.name}.flipped{i}{j}"
-                panels = self._pack(b, True, h.taps, w.taps, name)
+                panels = self._pack(b, name, Taps(h.taps, w.taps), transpose=True)
                 fields = target.fields("y", h.first, w.first)
                 fields["y_row"] = target.row * reach[0].stride
                 fields["y_pixel"] = target.pixel * reach[1].stride
-                b.kernel(
-                    "conv",
-                    self._name,
-                    ("y",),
-                    self._cost(b) / (len(rows) * len(columns)),
-                    **dz.fields("x"),
-                    **optional_fields("residual", None),
-                    **fields,
-                    images=images,
-                    **window(h.reach, w.reach),
-                    in_channels=dz.shape[1],
-                    out_channels=channels,
-                    panels=panels.at,
-                    bias=0,
-                    statistics=0,
-                    pivot=0,
-                    epilogue=0,
-                    accumulate=int(adds),
-                    by_pixel=by_pixel(images, channels, h.reach, w.reach),
-                )
+                share = self._cost(b) / (len(rows) * len(columns))
+                part = (h.reach, w.reach)
+                product = Product(dz, target, fields, part, panels, adds=adds)
+                self._rows.product(b, self._name, share, product)
         if not adds:
             b.gradients.contribute(data, target)
 
     def _pack(
         self,
         b: Builder,
-        transpose: bool,
-        rows: tuple[int, int, int],
-        columns: tuple[int, int, int],
         name: str,
+        taps: Taps,
+        *,
+        transpose: bool,
         scale: At | int = 0,
     ) -> Dense:
         """Some taps of the weight, as the kernel reads them, times a scale."""
-        weight = self.layer.inputs[1]
-        filters, channels, height, width = b.shape(weight)
-        inner, outer = (filters, channels) if transpose else (channels, filters)
-        size = conv_panels_size(inner, outer, rows[2] * columns[2])
+        weight = b.dense(self.layer.inputs[1])
+        filters, channels = weight.shape[:2]
+        size = self._rows.panels_size(filters, channels, taps.count)
         panels = self._packed(b, name, size)
-        b.kernel(
-            "conv_pack",
+        self._rows.pack(
+            b,
             self._name,
-            ("panels",),
-            cost.floats(2 * size),
             self._pack_section(b),
-            weight=b.dense(weight).at,
+            weight,
+            panels,
+            taps,
+            transpose=transpose,
             scale=scale,
-            panels=panels.at,
-            out_channels=filters,
-            in_channels=channels,
-            kernel_h=height,
-            kernel_w=width,
-            transpose=int(transpose),
-            h_start=rows[0],
-            h_step=rows[1],
-            h_count=rows[2],
-            w_start=columns[0],
-            w_step=columns[1],
-            w_count=columns[2],
         )
         return panels
 

@@ -64,7 +64,12 @@ class Selection:
 
     def _unpadded(self, steps: list[Step]) -> set[Entry]:
         """Inputs of few channels that only convolutions read, as their data."""
-        layers = {s.layer for s in steps if isinstance(s, ConvolutionStep)}
+        layers = {
+            step.layer
+            for step in steps
+            if isinstance(step, ConvolutionStep)
+            and step.layer.attributes.num_group == 1
+        }
         data = {layer.inputs[0] for layer in layers}
         others = {
             entry
@@ -211,7 +216,8 @@ class Selection:
         stride, dilate = p.stride or (1, 1), p.dilate or (1, 1)
         return (
             len(p.kernel) == 2
-            and p.num_group == 1
+            and p.num_group in (1, p.num_filter)
+            and (p.num_group == 1 or self._b.shape(node.inputs[1])[1] == 1)
             and p.layout in (None, "NCHW")
             and self._floats(node)
             # The data gradient's taps are evenly spaced only then.

@@ -48,12 +48,16 @@ class Reach:
 
 
 def window(rows: Reach, columns: Reach) -> dict[str, int]:
+    """`steps`, and the size of the input."""
+    sizes = {"in_height": rows.size, "in_width": columns.size}
+    return steps(rows, columns) | sizes
+
+
+def steps(rows: Reach, columns: Reach) -> dict[str, int]:
     """The fields by which the kernels take a window."""
     return {
         "height": rows.positions,
         "width": columns.positions,
-        "in_height": rows.size,
-        "in_width": columns.size,
         "stride_h": rows.stride,
         "stride_w": columns.stride,
         "dilate_h": rows.dilate,

@@ -135,6 +135,9 @@ _POOL = (
     "stride_h stride_w pad_h pad_w"
 )
 
+_WINDOW = "stride_h stride_w dilate_h dilate_w pad_h pad_w kernel_h kernel_w"
+_TAPS = "h_start h_step h_count w_start w_step w_count"
+
 _UPDATE = "tensors@ gradients@ devices size hyper@"
 
 _FIELDS = {
@@ -148,17 +151,24 @@ _FIELDS = {
     # Convolution.
     "conv_pack": (
         "weight@ scale@ panels@ out_channels in_channels kernel_h kernel_w transpose "
-        "h_start h_step h_count w_start w_step w_count"
+        f"{_TAPS}"
     ),
     "conv": (
-        "x[] residual[] y[] images height width in_height in_width stride_h stride_w "
-        "dilate_h dilate_w pad_h pad_w kernel_h kernel_w in_channels out_channels "
-        "panels@ bias@ statistics@ pivot@ epilogue accumulate by_pixel"
+        f"x[] residual[] y[] images height width in_height in_width {_WINDOW} "
+        "in_channels out_channels panels@ bias@ statistics@ pivot@ epilogue "
+        "accumulate by_pixel"
     ),
     "conv_weight_gradient": (
-        "x[] dy[] images height width in_height in_width stride_h stride_w "
-        "dilate_h dilate_w pad_h pad_w kernel_h kernel_w in_channels out_channels "
-        "gradient@ scratch@ accumulate"
+        f"x[] dy[] images height width in_height in_width {_WINDOW} "
+        "in_channels out_channels gradient@ scratch@ accumulate"
+    ),
+    "depthwise_pack": f"weight@ scale@ panels@ channels kernel_h kernel_w {_TAPS}",
+    "depthwise": (
+        f"x[] residual[] y[] images height width {_WINDOW} channels panels@ bias@ "
+        "statistics@ pivot@ epilogue"
+    ),
+    "depthwise_weight_gradient": (
+        f"x[] dy[] images height width {_WINDOW} channels gradient@ scratch@ accumulate"
     ),
     "image_sums": "x[] images height width channels sums@ accumulate",
     # Pooling.
@@ -312,6 +322,14 @@ def conv_panels_size(in_channels: int, out_channels: int, taps: int) -> int:
         in_channels * _vector_padded(out_channels),
         out_channels * _vector_padded(in_channels),
     )
+
+
+def depthwise_size(channels: int, taps: int) -> int:
+    """Floats that `depthwise_pack` writes for `taps` = h_count * w_count.
+
+    And those of scratch that `depthwise_weight_gradient` needs.
+    """
+    return padded(channels) * taps
 
 
 def conv_weight_scratch(in_channels: int, out_channels: int, taps: int) -> int:

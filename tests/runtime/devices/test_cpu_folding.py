@@ -67,6 +67,7 @@ def check(net: Net, **values: np.ndarray) -> Program:
     st.sampled_from([1, 2]),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
     st.sampled_from((None, "before", "behind")),
     st.sampled_from((None, "relu", "tanh")),
 )
@@ -76,15 +77,19 @@ def test_every_fusion(
     size: tuple[int, int],
     kernel: int,
     stride: int,
+    depthwise: bool,
     fixed: bool,
     no_bias: bool,
     residual: str | None,
     act: str | None,
 ) -> None:
     data = sym.Variable("data")
+    if depthwise:
+        channels = channels[1], channels[1]
     x = convolution(
         data,
         channels[1],
+        num_group=channels[1] if depthwise else 1,
         kernel=(kernel, kernel),
         pad=(kernel // 2, kernel // 2),
         stride=(stride, stride),

@@ -89,6 +89,73 @@ def test_convolution(
 
 @quick
 @given(
+    st.sampled_from([1, 2, 16]),
+    sizes,
+    st.tuples(st.integers(1, 14), st.integers(1, 14)),
+    st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    st.sampled_from([(1, 1), (2, 2), (1, 2), (3, 2)]),
+    st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    st.sampled_from((None, "relu", "tanh")),
+    st.booleans(),
+    st.booleans(),
+)
+def test_depthwise_convolution(
+    images: int,
+    channels: int,
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: tuple[int, int],
+    act: str | None,
+    no_bias: bool,
+    read_twice: bool,
+) -> None:
+    if any(s + 2 * p < k for s, p, k in zip(size, pad, kernel, strict=True)):
+        return
+    data = sym.Variable("data")
+    x = sym.Convolution(
+        data,
+        num_filter=channels,
+        num_group=channels,
+        kernel=kernel,
+        stride=stride,
+        pad=pad,
+        no_bias=no_bias,
+        name="conv",
+    )
+    if act:
+        x = sym.Activation(x, act_type=act)
+    if read_twice:  # the data's gradient is a sum
+        other = sym.Pooling(data, global_pool=True, kernel=(1, 1), pool_type="sum")
+        x = sym.Group([x, other])
+    check(Net(x, {"data": (images, channels, *size)}))
+
+
+def test_depthwise_convolution_with_dilation() -> None:
+    x = sym.Convolution(
+        sym.Variable("data"),
+        num_filter=17,
+        num_group=17,
+        kernel=(3, 2),
+        dilate=(2, 3),
+        pad=(2, 1),
+        name="conv",
+    )
+    check(Net(x, {"data": (2, 17, 7, 9)}))
+
+
+@pytest.mark.parametrize(("channels", "filters", "groups"), [(4, 6, 2), (4, 8, 4)])
+def test_other_groups_are_left_to_the_definition(
+    channels: int, filters: int, groups: int
+) -> None:
+    x = sym.Convolution(
+        sym.Variable("data"), num_filter=filters, num_group=groups, kernel=(3, 3)
+    )
+    check(Net(x, {"data": (2, channels, 7, 9)}), native=False)
+
+
+@quick
+@given(
     st.integers(1, 3),
     sizes,
     st.tuples(st.integers(1, 14), st.integers(1, 14)),
@@ -145,7 +212,7 @@ def test_pooling(
     st.booleans(),
     st.sampled_from((None, "relu", "sigmoid")),
     st.booleans(),
-    st.booleans(),
+    st.sampled_from((None, "full", "depthwise")),
 )
 def test_batch_norm(
     images: int,
@@ -154,14 +221,19 @@ def test_batch_norm(
     fixed: bool,
     act: str | None,
     residual: bool,
-    behind_convolution: bool,
+    convolution: str | None,
 ) -> None:
     data = sym.Variable("data")
     x = data
-    if behind_convolution:
+    if convolution:
         # A bias in front of a normalization would have a gradient of rounding errors.
         x = sym.Convolution(
-            x, num_filter=channels, kernel=(1, 1), no_bias=True, name="conv"
+            x,
+            num_filter=channels,
+            num_group=channels if convolution == "depthwise" else 1,
+            kernel=(1, 1),
+            no_bias=True,
+            name="conv",
         )
     x = sym.BatchNorm(x, fix_gamma=fixed, name="norm", eps=0.1)
     if residual:

@@ -24,6 +24,8 @@ from workloads import (
     MOMENTUM,
     RECURRENT_LAYERS,
     RECURRENT_WIDTH,
+    SEPARABLE,
+    STEM,
     WORKLOADS,
     Workload,
 )
@@ -43,8 +45,14 @@ def dense(width: int, hidden: int) -> tuple[Array, Array]:
 
 def convolve(x: Array, w: Array, stride: int = 1, padding: str = "SAME") -> Array:
     layout = ("NHWC", "HWIO", "NHWC")
+    groups = x.shape[-1] // w.shape[2]
     return lax.conv_general_dilated(
-        x, w, (stride, stride), padding, dimension_numbers=layout
+        x,
+        w,
+        (stride, stride),
+        padding,
+        dimension_numbers=layout,
+        feature_group_count=groups,
     )
 
 
@@ -130,6 +138,27 @@ def resnet20(workload: Workload) -> Network:
     return parameters, forward
 
 
+def mobilenet(workload: Workload) -> Network:
+    stem = convolution(3, STEM, 3)
+    blocks = []
+    channels = STEM
+    for filters, _ in SEPARABLE:
+        # Of each group one channel goes in: as many groups as channels.
+        blocks.append((convolution(1, channels, 3), convolution(channels, filters, 1)))
+        channels = filters
+    parameters = stem, blocks, dense(channels, workload.classes)
+
+    def forward(parameters: Any, x: Array) -> Array:
+        stem, blocks, last = parameters
+        x = jax.nn.relu(normalized(x, stem, 1))
+        for (depthwise, pointwise), (_, stride) in zip(blocks, SEPARABLE, strict=True):
+            x = jax.nn.relu(normalized(x, depthwise, stride))
+            x = jax.nn.relu(normalized(x, pointwise, 1))
+        return x.mean((1, 2)) @ last[0] + last[1]
+
+    return parameters, forward
+
+
 def language_model(workload: Workload) -> Network:
     width = RECURRENT_WIDTH
     layers = [
@@ -186,6 +215,7 @@ def main(options: Options) -> None:
         "lenet": lenet,
         "resnet20": resnet20,
         "language_model": language_model,
+        "mobilenet": mobilenet,
     }
     parameters, forward = build[workload.network](workload)
     label = jnp.asarray(random.integers(0, workload.classes, workload.label_shape))

@@ -16,6 +16,8 @@ from workloads import (
     MOMENTUM,
     RECURRENT_LAYERS,
     RECURRENT_WIDTH,
+    SEPARABLE,
+    STEM,
     WORKLOADS,
     Workload,
 )
@@ -39,10 +41,18 @@ def lenet(workload: Workload) -> nn.Module:
 
 
 def normalized_convolution(
-    channels: int, filters: int, kernel: int, stride: int
+    channels: int, filters: int, kernel: int, stride: int, groups: int = 1
 ) -> nn.Module:
     return nn.Sequential(
-        nn.Conv2d(channels, filters, kernel, stride, kernel // 2, bias=False),
+        nn.Conv2d(
+            channels,
+            filters,
+            kernel,
+            stride,
+            kernel // 2,
+            groups=groups,
+            bias=False,
+        ),
         nn.BatchNorm2d(filters),
     )
 
@@ -73,6 +83,24 @@ def resnet20(workload: Workload) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(channels, workload.classes))
 
 
+def mobilenet(workload: Workload) -> nn.Module:
+    layers: list[nn.Module] = [
+        normalized_convolution(3, STEM, 3, 1),
+        nn.ReLU(inplace=True),
+    ]
+    channels = STEM
+    for filters, stride in SEPARABLE:
+        layers += [
+            normalized_convolution(channels, channels, 3, stride, groups=channels),
+            nn.ReLU(inplace=True),
+            normalized_convolution(channels, filters, 1, 1),
+            nn.ReLU(inplace=True),
+        ]
+        channels = filters
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(channels, workload.classes))
+
+
 class LanguageModel(nn.Module):
     def __init__(self, workload: Workload) -> None:
         super().__init__()
@@ -91,6 +119,7 @@ BUILD: dict[str, Callable[[Workload], nn.Module]] = {
     "lenet": lenet,
     "resnet20": resnet20,
     "language_model": LanguageModel,
+    "mobilenet": mobilenet,
 }
 
 
