@@ -10,11 +10,11 @@ import trio
 
 from asyncmod import log
 from asyncmod.io.batch import DataBatch, DataDesc
+from asyncmod.io.fairness import Turn
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
 from asyncmod.io.readers import END, AsyncReader, Reader
 from asyncmod.io.slices import is_sliced, whole
 from asyncmod.io.thread_reader import ThreadReader
-from asyncmod.trio_task import check_trio
 
 
 def as_async(
@@ -113,6 +113,7 @@ class SourceAdapter:
         self._at_end = False
         self._begin_anew = False
         self._reading = trio.Lock()
+        self._turn = Turn()
 
     @property
     def provide_data(self) -> Sequence[DataDesc]:
@@ -145,21 +146,30 @@ class SourceAdapter:
         Cancelled while a synchronous source is busy, the call returns at once, and
         the batch is the next one delivered.
         """
-        check_trio("an iterator")
-        async with self._reading:
-            if self._at_end:
-                raise StopAsyncIteration
-            await self._go_to_position()
-            item = await self._reader.read()
-            if item is END:
-                self._at_end = True
-                raise StopAsyncIteration
-            self._delivered += 1
-            if is_sliced(item):
-                described = getattr(self, "provide_data", ()), self.provide_label
-                with trio.CancelScope(shield=True):  # or the batch would be lost
-                    item = await whole(item, *described)
-            return _as_batch(item)
+        await self._turn.checkpoint()
+        try:
+            self._reading.acquire_nowait()
+        except trio.WouldBlock:
+            await self._reading.acquire()
+        try:
+            return await self._next()
+        finally:
+            self._reading.release()
+
+    async def _next(self) -> DataBatch:
+        if self._at_end:
+            raise StopAsyncIteration
+        await self._go_to_position()
+        item = await self._reader.read()
+        if item is END:
+            self._at_end = True
+            raise StopAsyncIteration
+        self._delivered += 1
+        if is_sliced(item):
+            described = getattr(self, "provide_data", ()), self.provide_label
+            with trio.CancelScope(shield=True):  # or the batch would be lost
+                item = await whole(item, *described)
+        return _as_batch(item)
 
     async def reset(self) -> None:
         """Begin the next epoch."""

@@ -701,19 +701,24 @@ class BaseModule:
         pad: int = 0,
     ) -> None:
         """Update a metric; without `rows` the labels say how many samples there are."""
-        label_axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
         if rows is None:
+            label_axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
             rows = metrics.count_rows(labels, label_axes)
-        names, axes = self.output_names, self._output_axes()
-        real = RealRows(
+        real = self._real_rows(rows, pad)
+        named = dict(zip(real.output_names, outputs, strict=True))
+        await metrics.update(metric, labels, named, real)
+
+    def _real_rows(self, rows: int, pad: int) -> RealRows:
+        """How a batch's samples lie in labels and outputs."""
+        names = self.output_names
+        return RealRows(
             rows,
             pad,
             self._slices(rows),
-            label_axes,
-            dict(zip(names, axes, strict=True)),
+            {d.name: batch_axis(d) for d in self._label_descriptions()},
+            dict(zip(names, self._output_axes(), strict=True)),
+            names,
         )
-        named = dict(zip(names, outputs, strict=True))
-        await metrics.update(metric, labels, named, real)
 
     def _slices(self, rows: int) -> Sequence[int]:
         """Samples of each device in a batch of so many."""

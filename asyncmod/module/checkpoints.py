@@ -114,6 +114,10 @@ class Checkpoints(Protocol):
         ...
 
 
+NEVER = nullcontext[Callable[[], bool]](lambda: False)
+"""What is never interrupted."""
+
+
 class NoCheckpoints:
     """Nothing is saved."""
 
@@ -136,7 +140,7 @@ class NoCheckpoints:
 
     def interruptible(self) -> AbstractContextManager[Callable[[], bool]]:
         """Never cancelled."""
-        return nullcontext(lambda: False)
+        return NEVER
 
     def metric_state(self) -> Any:
         """None."""

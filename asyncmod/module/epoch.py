@@ -12,7 +12,7 @@ Next: `asyncmod.module.module` for what a step does, then `asyncmod.module.metri
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -21,21 +21,20 @@ from asyncmod.errors import ArgumentError, StopTraining
 from asyncmod.io.batch import DataBatch
 from asyncmod.module import callbacks as callback_calls
 from asyncmod.module.callbacks import BatchEndParam
-from asyncmod.module.checkpoints import Position, Spent
+from asyncmod.module.checkpoints import NEVER, Position, Spent
 from asyncmod.module.flight import (
     Flight,
     Flights,
     at_batch,
     keep_labels,
     next_batch,
+    note_batch,
     padding,
 )
 from runtime.executor.accumulation import Accumulation, Part
 
 if TYPE_CHECKING:
     from asyncmod.module.fit_loop import Training
-
-NEVER = nullcontext[Callable[[], bool]](lambda: False)
 
 
 @dataclass
@@ -93,7 +92,8 @@ class Epoch:
                     break
                 await self._dispatch(nbatch, batch)
                 nbatch += 1
-                await self._save_if_due(nbatch)
+                if self._is_save_due(nbatch):
+                    await self._save(nbatch)
                 alone = monitored or training.in_flight == 1
                 batch = await (self._in_order if alone else self._overlapped)(nbatch)
             await self._update_rest()
@@ -165,10 +165,11 @@ class Epoch:
 
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
         labels = await keep_labels(batch)
-        dispatching = self._module._dispatch_step(batch, self._next_part())
+        part = self._next_part()
         try:
-            step = await at_batch(dispatching, nbatch, self._epoch)
-        except Exception:
+            step = await self._module._dispatch_step(batch, part)
+        except Exception as error:
+            note_batch(error, nbatch, self._epoch)
             await self._finish_all()
             raise
         self._values = None
@@ -190,13 +191,13 @@ class Epoch:
             await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
         await self._module._update(self._sum.rest())
 
-    async def _save_if_due(self, nbatch: int) -> None:
-        """Save between two updates, with nothing in flight."""
+    def _is_save_due(self, nbatch: int) -> bool:
+        """Whether to save after so many batches, which must be between two updates."""
         step = self._begin.step + nbatch - self._begin.batch
-        if self._training.checkpoints.is_due(step) and not self._sum.waits:
-            await self._save(nbatch)
+        return self._training.checkpoints.is_due(step) and not self._sum.waits
 
     async def _save(self, nbatch: int) -> None:
+        """Save, with nothing in flight."""
         await self._finish_all()
         step = self._begin.step + nbatch - self._begin.batch
         spent = self._spent_so_far()
@@ -226,29 +227,31 @@ class Epoch:
 
     async def _count(self, flight: Flight) -> None:
         """Wait for a step and update the metric with it."""
-        await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
-        began = perf_counter()
-        counting = self._module._count_batch(
-            self._training.metric, flight, self._training.count_pad
-        )
-        rows = await at_batch(counting, flight.nbatch, self._epoch)
+        training, spent, step = self._training, self._spent, flight.step
+        metric = training.metric
+        try:
+            await step.wait()
+            began = perf_counter()
+            rows = await self._module._count_batch(metric, flight, training.count_pad)
+        except Exception as error:
+            note_batch(error, flight.nbatch, self._epoch)
+            raise
         flight.counted = True
-        self._spent.samples += rows - flight.pad
-        metric = self._training.metric
-        self._training.history.add_batch(
+        samples = rows - flight.pad
+        compute, reduce = step.compute_seconds, step.reduce_seconds
+        training.history.add_batch(
             epoch=self._epoch,
             nbatch=flight.nbatch,
-            samples=rows - flight.pad,
-            compute=flight.step.compute_seconds,
-            reduce=flight.step.reduce_seconds,
-            **{
-                f"train-{name}": value for name, value in metric.get_global_name_value()
-            },
+            samples=samples,
+            compute=compute,
+            reduce=reduce,
+            **{f"train-{n}": value for n, value in metric.get_global_name_value()},
         )
-        self._training.display.batch(rows - flight.pad, metric)
-        self._spent.compute += flight.step.compute_seconds
-        self._spent.reduce += flight.step.reduce_seconds
-        self._spent.metric += perf_counter() - began
+        training.display.batch(samples, metric)
+        spent.samples += samples
+        spent.compute += compute
+        spent.reduce += reduce
+        spent.metric += perf_counter() - began
 
     async def _notify(self, flight: Flight, next_batch: DataBatch | None) -> None:
         """Call the batch callbacks of a counted step."""

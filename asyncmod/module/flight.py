@@ -65,9 +65,11 @@ async def next_batch(batches: BatchIterator) -> DataBatch:
 
 async def keep_labels(batch: Any) -> list[Array]:
     """Copies of a batch's labels; in a thread if they have more than 1 MB."""
-    given = getattr(batch, "label", None) or ()
+    given = getattr(batch, "label", None)
+    if not given:
+        return []
     labels = [as_array(f"label {i}", label) for i, label in enumerate(given)]
-    if sum(label.nbytes for label in labels) > LARGE:
+    if sum([label.nbytes for label in labels]) > LARGE:
         return await trio.to_thread.run_sync(_copies, labels)
     return _copies(labels)
 
@@ -81,9 +83,14 @@ async def at_batch(work: Awaitable[T], nbatch: int, epoch: int | None = None) ->
     try:
         return await work
     except Exception as error:
-        where = "" if epoch is None else f" of epoch {epoch}"
-        error.add_note(f"at batch {nbatch}{where}, counted from 0")
+        note_batch(error, nbatch, epoch)
         raise
+
+
+def note_batch(error: Exception, nbatch: int, epoch: int | None = None) -> None:
+    """Add to an error which batch it was about."""
+    where = "" if epoch is None else f" of epoch {epoch}"
+    error.add_note(f"at batch {nbatch}{where}, counted from 0")
 
 
 def padding(batch: Any) -> int:

@@ -100,14 +100,16 @@ async def update(
     """Update a metric with the real rows; in a thread if there is more than 1 MB."""
 
     def run() -> None:
-        true, predicted = real.of_labels(labels), real.of_outputs(outputs, labels)
+        true, predicted = labels, outputs
+        if not real.are_all:
+            true, predicted = real.of_labels(labels), real.of_outputs(outputs, labels)
         metric.update_dict(
             {name: as_given(array) for name, array in true.items()},
             {name: as_given(array) for name, array in predicted.items()},
         )
 
     arrays = (*labels.values(), *outputs.values())
-    if sum(array.nbytes for array in arrays) > LARGE:
+    if sum([array.nbytes for array in arrays]) > LARGE:
         await trio.to_thread.run_sync(run)
     else:
         run()

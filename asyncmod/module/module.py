@@ -36,6 +36,7 @@ from asyncmod.module.batches import Array
 from asyncmod.module.core import Core
 from asyncmod.module.definition import Definition
 from asyncmod.module.frozen import frozen
+from asyncmod.module.real_rows import RealRows
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
@@ -113,6 +114,8 @@ class Module(ScopedModule):
         )
         self._symbol = symbol
         self.core = Core(self, definition)
+        # Those of the last batch and the labels then bound: mostly they come again.
+        self._last_rows: tuple[Sequence[DataDesc], RealRows] | None = None
 
     # Scope
 
@@ -630,3 +633,13 @@ class Module(ScopedModule):
 
     def _output_axes(self) -> Sequence[int]:
         return self.core.need_executors("update_metric").template.output_axes
+
+    def _real_rows(self, rows: int, pad: int) -> RealRows:
+        labels = self._label_descriptions()
+        if self._last_rows is not None:
+            of, real = self._last_rows
+            if of is labels and real.rows == rows and real.pad == pad:
+                return real
+        real = super()._real_rows(rows, pad)
+        self._last_rows = labels, real
+        return real

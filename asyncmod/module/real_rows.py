@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -28,6 +29,7 @@ class RealRows:
         slices: Samples of each device, in order.
         label_axes: Batch axis of each label, -1 if it has none.
         output_axes: The same for each output.
+        output_names: Names of the outputs, in order.
     """
 
     rows: int
@@ -35,6 +37,12 @@ class RealRows:
     slices: Sequence[int]
     label_axes: Mapping[str, int]
     output_axes: Mapping[str, int]
+    output_names: Sequence[str]
+
+    @cached_property
+    def are_all(self) -> bool:
+        """Whether every row counts, in the order in which it lies there."""
+        return self.pad <= 0 and 1 not in self.label_axes.values()
 
     def of_labels(self, labels: Mapping[str, Array]) -> dict[str, Array]:
         """The labels' real rows."""

@@ -14,6 +14,8 @@ from typing import Any
 from asyncmod.errors import InputError, ModuleStateError
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.core import Core
+from asyncmod.module.executors import Executors
+from asyncmod.module.optimization import Optimization
 from asyncmod.module.step import Step
 from runtime.executor.accumulation import Part
 
@@ -67,11 +69,7 @@ async def update(core: Core, part: Part | None = None) -> None:
 
 async def step(core: Core, batch: Any) -> None:
     """See `Module.step`."""
-    executors, optimization = core.executors, core.optimization
-    if executors is None or optimization is None or not executors.template.for_training:
-        optimization = core.need_optimizer("step")
-        core.need_training("step")
-        executors = core.need_executors("step")
+    executors, optimization = _ready_to_train(core, "step")
     bound = executors.current
     inputs = bound.match_batch(batch, True)
     if inputs is None:
@@ -89,10 +87,12 @@ async def step(core: Core, batch: Any) -> None:
 
 async def dispatch_step(core: Core, batch: Any, part: Part | None = None) -> Step:
     """Begin a step, or a part of one, and return while it is under way."""
-    updater = core.need_optimizer("fit").updater_for(part)
-    core.need_training("fit")
-    executors = core.need_executors("fit")
-    bound, inputs = await executors.match(batch, True)
+    executors, optimization = _ready_to_train(core, "fit")
+    updater = optimization.updater_for(part)
+    bound = executors.current
+    inputs = bound.match_batch(batch, True)
+    if inputs is None:
+        bound, inputs = await executors.match(batch, True)
     bound.users += 1
     try:
         if updater.shares is not None:
@@ -130,6 +130,16 @@ async def synchronize(core: Core) -> None:
     if group.auxiliary_names:
         _, auxiliaries = await group.read_parameters()
         await group.write_parameters({}, auxiliaries)
+
+
+def _ready_to_train(core: Core, call: str) -> tuple[Executors, Optimization]:
+    """What a step needs; on the path of every step, so it looks closer only if not."""
+    executors, optimization = core.executors, core.optimization
+    if executors is None or optimization is None or not executors.template.for_training:
+        optimization = core.need_optimizer(call)
+        core.need_training(call)
+        executors = core.need_executors(call)
+    return executors, optimization
 
 
 def _named_heads(out_grads: Any, names: list[str]) -> dict[str, Array]:

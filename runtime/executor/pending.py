@@ -47,16 +47,16 @@ class Pending:
         self._copied = copied
         self._outputs = outputs
         self._error = error
+        self._complete = False  # whether somebody has waited, and all was well
 
     async def copied(self) -> None:
         """Return when the work no longer reads the caller's input arrays.
 
-        At once for inputs of up to 1 MB, which are copied at dispatch; otherwise when
-        the devices have copied them. Cancellation withdraws the work if it has not
-        begun, else it waits for the copies.
+        At once, without a checkpoint, for inputs of up to 1 MB, which are copied at
+        dispatch; otherwise when the devices have copied them. Cancellation withdraws
+        the work if it has not begun, else it waits for the copies.
         """
         if self._copied is None or self._copied.is_set():
-            await self._breathe()
             return
         assert self._command is not None
         try:
@@ -85,10 +85,15 @@ class Pending:
                 self._error = first_error(command.errors, command.places)
         if self._error is not None:
             raise self._error
+        self._complete = True
 
     async def outputs(self) -> list[Array]:
-        """Wait, then return the merged outputs (a step: only with `outputs=True`)."""
-        await self.wait()
+        """Wait, then return the merged outputs (a step: only with `outputs=True`).
+
+        After a `wait` that has returned this is no checkpoint any more.
+        """
+        if not self._complete:
+            await self.wait()
         if self._outputs is None:
             raise RuntimeError("the step was dispatched with outputs=False")
         return self._outputs
