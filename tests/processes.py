@@ -38,6 +38,26 @@ def shared_files(pid: int) -> set[int]:
     return found
 
 
+def shared_bytes() -> int:
+    """Bytes that asyncmod's nameless files have of memory, as far as open here."""
+    sizes: dict[int, int] = {}
+    for descriptor in Path("/proc/self/fd").glob("*"):
+        try:
+            if "/memfd:asyncmod" in os.readlink(descriptor):
+                status = descriptor.stat()
+                sizes[status.st_ino] = 512 * status.st_blocks
+        except OSError:  # closed meanwhile
+            continue
+    return sum(sizes.values())
+
+
+def private_bytes(pid: int) -> int:
+    """Bytes that a process has of memory that belongs to no file."""
+    lines = read(Path(f"/proc/{pid}/status")).splitlines()
+    kilobytes = [line.split()[1] for line in lines if line.startswith("RssAnon:")]
+    return 1024 * int(kilobytes[0]) if kilobytes else 0
+
+
 def all_shared_files() -> set[int]:
     """The same of all processes that may be looked into."""
     pids = [int(path.name) for path in Path("/proc").glob("[0-9]*")]

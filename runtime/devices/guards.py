@@ -6,13 +6,13 @@ room is filled with a pattern, and looked at after every launch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
-from runtime.graph.plan import Plan, Span, spans
+from runtime.graph.plan import Plan, Span, gaps, spans
 
 _PATTERN = 0xA5
 
@@ -35,10 +35,10 @@ class Guards:
         self._zones: list[tuple[str, int, NDArray[np.uint8]]] = []
         owned = _owned(plan)
         for segment, nbytes in plan.segments.items():
-            gaps = _gaps(owned.get(segment, []), nbytes)
+            zones = gaps(owned.get(segment, ()), nbytes)
             for slot in range(slots if segment in plan.slotted else 1):
                 data = memory(segment, slot)
-                for begin, end in gaps:
+                for begin, end in zones:
                     self._zones.append((segment, begin, data[begin:end]))
         for _, _, zone in self._zones:
             zone.fill(_PATTERN)
@@ -67,15 +67,3 @@ def _owned(plan: Plan) -> dict[str, list[Span]]:
     for span in (*face, *(s for row in rows for s in (*row.reads, *row.writes))):
         owned.setdefault(span.segment, []).append(span)
     return owned
-
-
-def _gaps(owned: Iterable[Span], nbytes: int) -> list[tuple[int, int]]:
-    gaps = []
-    position = 0
-    for span in sorted(owned, key=lambda s: s.begin):
-        if span.begin > position:
-            gaps.append((position, span.begin))
-        position = max(position, span.end)
-    if position < nbytes:
-        gaps.append((position, nbytes))
-    return gaps

@@ -75,7 +75,7 @@ def plan_accumulate(
         },
         tensors={
             "gradient": {name: gradients[name] for name in here},
-            "accumulator": {name: sums[name] for name in names},
+            "accumulator": {n: sums[n] for n in names if n not in numbers.tensors},
             "accumulator_rows": numbers.rename("accumulator_rows").tensors,
             "accumulator_values": values.rename("accumulator_values").tensors,
         },
@@ -85,4 +85,9 @@ def plan_accumulate(
         },
         slotted=(),
         zeroed=(),
+        by_rows=tuple(
+            f"{kind}_{part}"
+            for kind in ("gradient", "accumulator")
+            for part in ("rows", "values")
+        ),
     )

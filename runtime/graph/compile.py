@@ -173,10 +173,9 @@ def _finish(
             if request.gradients[entry.name] == "add"
         )
         + tuple(
-            part
+            tensor
             for entry, tensor in face.row_sparse.items()
             if request.gradients[entry.name] == "add"
-            for part in (tensor.rows, tensor.values)
         ),
         csr={entry.name: tensor for entry, tensor in face.csr.items()},
     )

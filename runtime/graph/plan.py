@@ -331,6 +331,8 @@ class Plan:
         accumulated: Gradients that `backward` adds to: running it twice is not
             running it once.
         csr: Inputs that come as CSR matrices, by name; they have no segment.
+        by_rows: Segments of row-sparse arrays: each tensor is used from its beginning
+            as far as there are rows.
     """
 
     segments: Mapping[str, int]
@@ -341,8 +343,9 @@ class Plan:
     slotted: tuple[str, ...] = ("input", "output")
     zeroed: tuple[str, ...] = ("halo", "gradient_rows")
     guards: int = 0
-    accumulated: tuple[Tensor, ...] = ()
+    accumulated: tuple[Tensor | RowSparseTensor, ...] = ()
     csr: Mapping[str, CsrTensor] = field(default_factory=dict)
+    by_rows: tuple[str, ...] = ("gradient_rows", "gradient_values")
 
     @property
     def all_native(self) -> bool:
@@ -379,3 +382,16 @@ def spans(operands: Iterable[Operand | None]) -> tuple[Span, ...]:
             begin = operand.address.offset
             found.append(Span(operand.address.segment, begin, begin + operand.nbytes))
     return tuple(found)
+
+
+def gaps(owned: Iterable[Span], nbytes: int) -> list[tuple[int, int]]:
+    """Begin and end of what no span has of so many bytes."""
+    found = []
+    position = 0
+    for span in sorted(owned, key=lambda s: s.begin):
+        if span.begin > position:
+            found.append((position, span.begin))
+        position = max(position, span.end)
+    if position < nbytes:
+        found.append((position, nbytes))
+    return found

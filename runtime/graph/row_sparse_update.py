@@ -19,6 +19,7 @@ from runtime.graph.plan import (
     round_up,
 )
 
+BESIDE = "beside_rows"
 WORD = 8  # bytes
 
 
@@ -94,7 +95,7 @@ class RowSparseOperands:
         Args:
             row: The update of the whole parameter.
             part, parts: Which share of these rows.
-            offset: Where there is room beside.
+            offset: Where there is room in the segment of such results.
             native: What the device offers besides NumPy definitions.
 
         Returns:
@@ -103,7 +104,7 @@ class RowSparseOperands:
             and then in place.
         """
         numbers = replace(
-            self.numbers.tensors[row.node], address=Address("beside", offset)
+            self.numbers.tensors[row.node], address=Address(BESIDE, offset)
         )
         offset += round_up(numbers.nbytes)
         compute = RowSparseUpdateRow(
@@ -119,14 +120,14 @@ class RowSparseOperands:
             (),
         )
         if native is not None:
-            scratch = Address("beside", offset)
+            scratch = Address(BESIDE, offset)
             kernels = native.update_by_rows(compute, numbers, scratch)
             if kernels is not None:
                 offset += round_up(WORD * (2 * self.devices + len(row.kept)))
                 return kernels[0], kernels[1:], offset
         results = []
         for tensor in row.kept:
-            place = replace(tensor, address=Address("beside", offset))
+            place = replace(tensor, address=Address(BESIDE, offset))
             results.append(RowSparseTensor(numbers, place))
             offset += round_up(tensor.nbytes)
         changes = [

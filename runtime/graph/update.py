@@ -24,7 +24,7 @@ from runtime.graph.plan import (
     UpdateRow,
     round_up,
 )
-from runtime.graph.row_sparse_update import RowSparseOperands
+from runtime.graph.row_sparse_update import BESIDE, RowSparseOperands
 
 HYPER_LIMIT = 16  # scalars that a rule may have
 MASTER = "master"
@@ -88,7 +88,7 @@ def plan_update(
     first, last = total * part // parts, total * (part + 1) // parts
     prepare: list[Row] = []
     update: list[Row] = []
-    beside = 0
+    beside = beside_rows = 0
     position = 0
     for i, (name, tensor) in enumerate(zip(names, tensors, strict=True)):
         begin = min(max(first - position, 0), tensor.size)
@@ -116,7 +116,9 @@ def plan_update(
             master=own[-1] if name in masters else None,
         )
         if name in by_rows:
-            compute, changes, beside = row_sparse.lazy(row, part, parts, beside, native)
+            compute, changes, beside_rows = row_sparse.lazy(
+                row, part, parts, beside_rows, native
+            )
             prepare.append(compute)
             update.extend(changes)
             continue
@@ -146,11 +148,17 @@ def plan_update(
             "hyper": hyper_layout.nbytes,
             "scaled": hyper_layout.nbytes,
             "beside": beside,
+            BESIDE: beside_rows,
             "wide": kept.nbytes if masters else 0,
         },
         tensors={
             **{
-                segment: {n: placed.tensors[n] for n in names if n in placed.tensors}
+                segment: {
+                    n: placed.tensors[n]
+                    for n in names
+                    if n in placed.tensors
+                    and not (segment in gradients and n in row_sparse)
+                }
                 for segment, placed in layouts.items()
             },
             "hyper": hyper_layout.tensors,
@@ -158,6 +166,7 @@ def plan_update(
         sections={"prepare": tuple(prepare), "update": tuple(update)},
         slotted=(),
         zeroed=tuple(f"state.{state}" for state in states),
+        by_rows=(*row_sparse.segments, BESIDE),
     )
 
 

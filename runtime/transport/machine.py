@@ -44,6 +44,11 @@ def available_memory() -> int:
     return available
 
 
+def commits_strictly() -> bool:
+    """Whether the kernel refuses memory that was promised and is not touched yet."""
+    return _read(Path("/proc/sys/vm/overcommit_memory")) == "2"
+
+
 def oom_kills() -> int:
     """Processes of this control group that were killed for want of memory so far.
 

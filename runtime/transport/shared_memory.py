@@ -1,8 +1,10 @@
 """Memory that several processes map: a file without a name.
 
 The file goes from process to process as a descriptor, so there is nothing to unlink:
-the kernel frees it with its last holder, however that one dies. All of it is reserved
-when it is made, since touching a page that the system cannot give is a bus error.
+the kernel frees it with its last holder, however that one dies. It is reserved when it
+is made, since touching a page that the system cannot give may be a bus error. What will
+mostly stay untouched can be left out where that is what it is to memory of one's own:
+pages are given when they are touched, as long as the machine has some.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import errno
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
 from numpy.typing import NDArray
 
 from runtime.transport.descriptors import needs_descriptors
-from runtime.transport.machine import available_memory
+from runtime.transport.machine import available_memory, commits_strictly
 
 _DIRECTORY = "/dev/shm"  # held in memory, unlike the usual place of temporary files
 _MEBIBYTE = 1 << 20
@@ -32,8 +35,12 @@ class SharedMemory:
         data: Its bytes.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, spare: Sequence[tuple[int, int]] = ()) -> None:
         """Reserve new memory.
+
+        Args:
+            nbytes: Its size.
+            spare: Begin and end of parts, in order, that need not be reserved.
 
         Raises:
             MemoryError: there is not so much; the message has both numbers.
@@ -43,7 +50,7 @@ class SharedMemory:
         with needs_descriptors("shared memory"):
             self.fd = _open_anonymous()
         try:
-            _reserve(self.fd, nbytes)
+            _reserve(self.fd, nbytes, spare if _gives_pages() else ())
             self._map(nbytes)
         except BaseException:
             self.close()
@@ -103,26 +110,44 @@ def _open_unlinked() -> int:
     return fd
 
 
-def _reserve(fd: int, nbytes: int) -> None:
-    """Make the file `nbytes` long, with all its pages there."""
+def _gives_pages() -> bool:
+    """Whether a page that was not reserved is there when it is touched.
+
+    Not in a file system, which may be full, nor where the kernel counts every page that
+    was promised.
+    """
+    return hasattr(os, "memfd_create") and not commits_strictly()
+
+
+def _reserve(fd: int, nbytes: int, spare: Sequence[tuple[int, int]]) -> None:
+    """Make the file `nbytes` long, with all its pages there but those to spare."""
+    ends = [0, *(end for part in spare for end in part), nbytes]
+    parts = list(zip(ends[::2], ends[1::2], strict=True))
     # Nothing bounds a file that lies in no file system but the kernel's last resort,
     # which is to kill somebody.
-    available = available_memory()
-    if nbytes > available:
-        raise MemoryError(_refusal(nbytes, available))
+    wanted, available = sum(end - begin for begin, end in parts), available_memory()
+    if wanted > available:
+        raise MemoryError(_refusal(wanted, available))
     try:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(fd, 0, nbytes)
-        else:
-            zeros = bytes(_MEBIBYTE)
-            for begin in range(0, nbytes, _MEBIBYTE):
-                os.pwrite(fd, zeros[: nbytes - begin], begin)
+        os.ftruncate(fd, nbytes)
+        for begin, end in parts:
+            if begin < end:
+                _allocate(fd, begin, end)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.ENOMEM, errno.EFBIG):
             raise
         status = os.fstatvfs(fd)
         free = status.f_bavail * status.f_frsize
-        raise MemoryError(_refusal(nbytes, free)) from error
+        raise MemoryError(_refusal(wanted, free)) from error
+
+
+def _allocate(fd: int, begin: int, end: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, begin, end - begin)
+        return
+    zeros = bytes(_MEBIBYTE)
+    for offset in range(begin, end, _MEBIBYTE):
+        os.pwrite(fd, zeros[: end - offset], offset)
 
 
 def _refusal(nbytes: int, available: int) -> str:

@@ -255,7 +255,7 @@ def test_updates(device: Device, name: str, lazy: bool, parts: int) -> None:
         )
         programs.append(device.compile(plan, shared))
         programs[-1].write("hyper", "hyper", np.array([hyper]))
-        own = ("hyper", "scaled", "beside", "wide")
+        own = ("hyper", "scaled", "beside", "beside_rows", "wide")
         shared = {k: s for k, s in programs[0].segments.items() if k not in own}
     first = programs[0]
     first.write("parameter", "w", weight())

@@ -8,7 +8,8 @@ finished all its stores up to the instruction that it died at and none after it,
 is why plain words suffice.
 
 Of a table of which a lazy update changes some rows, these rows are saved: their numbers
-lie there before the section begins.
+lie there before the section begins. Of a row-sparse array to which a section adds, the
+rows are saved that it has.
 """
 
 from __future__ import annotations
@@ -34,28 +35,43 @@ from runtime.graph.plan import (
 )
 
 Bytes = NDArray[np.uint8]
+Numbers = NDArray[np.int64]
 _SAVED, _DONE = 0, 1  # words of a section's header: numbers of launches
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a table that a section overwrites.
+    """Some rows that a section overwrites, of a table or of a row-sparse array.
 
     Attributes:
-        numbers: Where it reads which: int64, how many there are, then their numbers.
-        table: The table.
+        numbers: Which: int64, how many there are, then their numbers.
+        table: The table, or the values of the row-sparse array, which come first in
+            their memory.
         row: Bytes of a row.
+        changes: Whether the numbers change with the rows, as a row-sparse array's do.
     """
 
     numbers: Span
     table: Span
     row: int
+    changes: bool = False
 
     @classmethod
     def of(cls, numbers: Tensor, table: Tensor) -> Rows:
         """The rows of a table that have these numbers."""
         (where,), (whole,) = spans([numbers]), spans([table])
         return cls(where, whole, table.nbytes // max(table.shape[0], 1))
+
+    @classmethod
+    def of_place(cls, place: RowSparseTensor) -> Rows:
+        """The rows that a row-sparse array has."""
+        numbers, table = spans([place])
+        row = place.values.nbytes // max(place.values.shape[0], 1)
+        return cls(numbers, table, row, changes=True)
+
+    def where(self, numbers: Numbers) -> slice | Numbers:
+        """Where in the table they are, by their count and numbers."""
+        return slice(int(numbers[0])) if self.changes else numbers[1:]
 
 
 @dataclass(frozen=True)
@@ -79,6 +95,16 @@ class Layout:
 
     entries: Mapping[Section, Entry]
     nbytes: int
+
+    @property
+    def by_rows(self) -> list[tuple[int, int]]:
+        """Where copies of rows are: from the beginning as far as there are some."""
+        return [
+            (at, at + span.end - span.begin)
+            for entry in self.entries.values()
+            for rows, *places in entry.rows
+            for at, span in zip(places, (rows.numbers, rows.table), strict=True)
+        ]
 
     @classmethod
     def of(cls, plan: Plan, private: frozenset[str]) -> Layout:
@@ -136,13 +162,10 @@ class Journal:
             size = span.end - span.begin
             self._data[offset : offset + size] = self._place(span, slot)
         for rows, numbers_at, rows_at in entry.rows:
-            numbers = self._place(rows.numbers, slot).view(np.int64)
-            numbers = numbers[: 1 + int(numbers[0])]
-            self._data[numbers_at : numbers_at + numbers.nbytes] = numbers.view(
-                np.uint8
-            )
+            numbers = _counted(self._place(rows.numbers, slot))
+            _counted(self._data[numbers_at:], len(numbers))[:] = numbers
             table = self._place(rows.table, slot).reshape(-1, rows.row)
-            self._rows(rows, rows_at, len(numbers) - 1)[...] = table[numbers[1:]]
+            self._rows(rows, rows_at, numbers)[...] = table[rows.where(numbers)]
 
     def end(self, section: Section, number: int) -> None:
         """The section has run, or nothing of it has taken effect."""
@@ -175,17 +198,29 @@ class Journal:
             size = span.end - span.begin
             self._place(span, slot)[:] = self._data[offset : offset + size]
         for rows, numbers_at, rows_at in entry.rows:
-            numbers = self._data[numbers_at:].view(np.int64)
-            numbers = numbers[: 1 + int(numbers[0])]
+            numbers = _counted(self._data[numbers_at:])
+            if rows.changes:
+                place = self._place(rows.numbers, slot)
+                _counted(place, len(numbers))[:] = numbers
             table = self._place(rows.table, slot).reshape(-1, rows.row)
-            table[numbers[1:]] = self._rows(rows, rows_at, len(numbers) - 1)
+            table[rows.where(numbers)] = self._rows(rows, rows_at, numbers)
 
     def _place(self, span: Span, slot: int) -> Bytes:
         return self._segment(span.segment, slot)[span.begin : span.end]
 
-    def _rows(self, rows: Rows, offset: int, count: int) -> Bytes:
-        """The copies of so many rows."""
+    def _rows(self, rows: Rows, offset: int, numbers: Numbers) -> Bytes:
+        """The copies of these rows."""
+        count = len(numbers) - 1
         return self._data[offset : offset + count * rows.row].reshape(count, rows.row)
+
+
+def _counted(data: Bytes, length: int | None = None) -> Numbers:
+    """How many numbers there are, and they; or so many words."""
+    words = data.view(np.int64)
+    return words[: 1 + int(words[0]) if length is None else length]
+
+
+_IN_PLACE: tuple[Section, ...] = ("add", "commit", "update")
 
 
 def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, ...]]:
@@ -201,11 +236,11 @@ def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, .
         for tensors in plan.tensors.values()
         for span in spans(tensors.values())
     }
-    if plan.accumulated:
-        sums = _merged(spans(plan.accumulated), ends)
+    dense = [t for t in plan.accumulated if isinstance(t, Tensor)]
+    if dense:
+        sums = _merged(spans(dense), ends)
         changed |= {"backward": sums, "step": sums}
-    in_place: tuple[Section, ...] = ("add", "commit", "update")
-    for section in in_place:
+    for section in _IN_PLACE:
         rows = plan.sections.get(section, ())
         written = [s for row in rows if not _some_rows(row) for s in row.writes]
         if written:
@@ -215,30 +250,33 @@ def _changed(plan: Plan, private: frozenset[str]) -> dict[Section, tuple[Span, .
 
 
 def _changed_rows(plan: Plan) -> dict[Section, list[Rows]]:
-    """Tables of which sections change some rows."""
+    """What of it is some rows of a table, or of a row-sparse array."""
     changed: dict[Section, list[Rows]] = {}
-    for section, rows in plan.sections.items():
-        for row in rows:
-            if _some_rows(row):
-                changed.setdefault(section, []).extend(_tables(row))
+    sums = [
+        Rows.of_place(t) for t in plan.accumulated if isinstance(t, RowSparseTensor)
+    ]
+    if sums:
+        changed |= {"backward": sums, "step": sums}
+    for section in _IN_PLACE:
+        rows = [r for row in plan.sections.get(section, ()) for r in _some_rows(row)]
+        if rows:
+            changed[section] = rows
     return changed
 
 
-def _some_rows(row: Row) -> bool:
-    """Whether all that a row changes is some rows of tables."""
-    if isinstance(row, NativeRow):
-        return bool(row.tables)
-    return isinstance(row, DefinitionRow) and row.operator == "rows="
-
-
-def _tables(row: Row) -> list[Rows]:
+def _some_rows(row: Row) -> list[Rows]:
+    """The rows that are all that a row of the plan changes; none if it is not so."""
     if isinstance(row, NativeRow):
         return [Rows.of(table.rows, table.values) for table in row.tables]
-    assert isinstance(row, DefinitionRow)
-    (source,), (target,) = row.inputs, row.outputs
-    assert isinstance(source, RowSparseTensor)
-    assert isinstance(target, Tensor)
-    return [Rows.of(source.rows, target)]
+    if not isinstance(row, DefinitionRow):
+        return []
+    if row.operator == "rows=":
+        (source,), (target,) = row.inputs, row.outputs
+        assert isinstance(source, RowSparseTensor)
+        assert isinstance(target, Tensor)
+        return [Rows.of(source.rows, target)]
+    places = [t for t in row.outputs if isinstance(t, RowSparseTensor)]
+    return list(map(Rows.of_place, places))
 
 
 def _merged(

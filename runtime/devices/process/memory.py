@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from runtime.devices.contract import Segment
 from runtime.devices.host import HostSegment
+from runtime.devices.process.journal import Layout
 from runtime.errors import DeviceError
-from runtime.graph.plan import Plan, round_up
+from runtime.graph.plan import Plan, gaps, round_up, spans
 from runtime.transport.shared_memory import SharedMemory
 
 # What a program needs between two rows or two sections only; a worker keeps it for
@@ -28,9 +29,9 @@ class Block:
         memory: The memory.
     """
 
-    def __init__(self, nbytes: int) -> None:
+    def __init__(self, nbytes: int, spare: Sequence[tuple[int, int]] = ()) -> None:
         self.number = next(_numbers)
-        self.memory = SharedMemory(nbytes)
+        self.memory = SharedMemory(nbytes, spare)
         self._users = 1
 
     def join(self) -> None:
@@ -73,7 +74,7 @@ class SharedSegment(HostSegment):
 
 
 def lay_out(
-    plan: Plan, shared: Mapping[str, Segment], slots: int, journal: int
+    plan: Plan, shared: Mapping[str, Segment], slots: int, journal: Layout
 ) -> tuple[Block, dict[str, list[SharedSegment]], int]:
     """Make the memory that a program does not share with an older one.
 
@@ -92,13 +93,31 @@ def lay_out(
         for name, nbytes in plan.segments.items()
         if name not in shared and name not in PRIVATE
     }
-    total = sum(round_up(nbytes) * copies for nbytes, copies in own.values())
-    block = Block(total + journal)
-    made: dict[str, list[SharedSegment]] = {}
+    places: list[tuple[str, int, int]] = []
     offset = 0
     for name, (nbytes, copies) in own.items():
-        made[name] = []
         for _ in range(copies):
-            made[name].append(SharedSegment.within(block, offset, nbytes))
+            places.append((name, offset, nbytes))
             offset += round_up(nbytes)
+    spare = [
+        (begin + first, begin + last)
+        for name, begin, nbytes in places
+        for first, last in _spare(plan, name, nbytes)
+    ]
+    spare += [(offset + first, offset + last) for first, last in journal.by_rows]
+    block = Block(offset + journal.nbytes, spare)
+    made: dict[str, list[SharedSegment]] = {name: [] for name in own}
+    for name, begin, nbytes in places:
+        made[name].append(SharedSegment.within(block, begin, nbytes))
     return block, made, offset
+
+
+def _spare(plan: Plan, name: str, nbytes: int) -> list[tuple[int, int]]:
+    """What of a segment is used as far as there are rows, or not at all.
+
+    Gradients lie as their parameters do, and row-sparse ones leave their place empty.
+    """
+    if name in plan.by_rows:
+        return [(0, nbytes)]
+    tensors = plan.tensors.get(name)
+    return gaps(spans(tensors.values()), nbytes) if tensors else []

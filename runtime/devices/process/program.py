@@ -89,7 +89,7 @@ class ProcessProgram(HostProgram):
         self._forward_generation = 0
         self._forward_version = 0
         layout = Layout.of(plan, PRIVATE)
-        self._block, made, begin = lay_out(plan, shared, slots, layout.nbytes)
+        self._block, made, begin = lay_out(plan, shared, slots, layout)
         self._journal_place = begin, layout.nbytes
 
         def allocate(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import asyncmod as mx
 from runtime.devices.factory import create_device
 from runtime.graph.compile import Request, compile_plan
-from runtime.graph.plan import Address, Layout, NativeRow, Plan, Span
+from runtime.graph.plan import Address, Layout, NativeRow, Plan, Span, spans
 from runtime.graph.update import plan_update
 from runtime.transport.plans import PlanError, decode, encode
 from tests.conformance.nets import NETS
@@ -126,7 +126,7 @@ def test_sparse_plans() -> None:
             csr=frozenset({"x"}),
         )
     )
-    assert {t.address.segment for t in plan.accumulated} == {
+    assert {span.segment for span in spans(plan.accumulated)} == {
         "gradient_rows",
         "gradient_values",
     }

@@ -37,6 +37,27 @@ def test_both_sides_see_the_same_bytes(nbytes: int) -> None:
     here.close()
 
 
+@pytest.mark.parametrize("strict", [False, True])
+def test_what_may_stay_untouched_is_not_reserved(
+    strict: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shared_memory, "commits_strictly", lambda: strict)
+    spare = [(0, 1 << 20), ((1 << 20) + 4096, 4 << 20)]
+    memory = SharedMemory(4 << 20, spare)
+    assert os.fstat(memory.fd).st_blocks * 512 == (4 << 20 if strict else 4096)
+    memory.data[2 << 20] = 1
+    assert not memory.data[: 2 << 20].any()
+    memory.close()
+
+
+@pytest.mark.usefixtures("kind")
+def test_a_file_in_a_file_system_is_always_reserved() -> None:
+    memory = SharedMemory(3_000_001, [(4096, 3_000_000)])
+    held = os.fstat(memory.fd).st_blocks * 512
+    assert (held < 100_000) is hasattr(os, "memfd_create")
+    memory.close()
+
+
 def test_views_outlive_the_file() -> None:
     memory = SharedMemory(64)
     view = memory.data[:8].view(np.int64)

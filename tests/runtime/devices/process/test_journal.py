@@ -25,7 +25,7 @@ DENSE_RESULT = Tensor(Address("beside", 420_096), (4,), "float32")
 
 
 def row(
-    operator: str, source: Tensor | RowSparseTensor, target: Tensor
+    operator: str, source: Tensor | RowSparseTensor, target: Tensor | RowSparseTensor
 ) -> DefinitionRow:
     return DefinitionRow(operator, False, "x", 0, {}, True, (source,), (target,))
 
@@ -82,3 +82,36 @@ def test_of_a_table_the_rows_that_change_are_saved_and_put_back(
     journal.end("update", 5)
     assert journal.recover("update", 0, 5)
     assert not np.array_equal(segments["parameter"], before)
+
+
+def test_of_a_sum_of_rows_those_are_saved_and_put_back_that_it_has() -> None:
+    sums = RowSparseTensor(NUMBERS, VALUES)
+    adds = row("+=", sums, sums)
+    summing = Plan({"beside": 420_160}, {}, {"add": (adds,)}, accumulated=(sums,))
+    beside = np.random.default_rng(0).integers(0, 256, 420_160, np.uint8)
+    numbers = beside[: 8 * (1 + ROWS)].view(np.int64)
+    values = beside[100_032:420_032].view(np.float32).reshape(ROWS, COLUMNS)
+    layout = Layout.of(summing, frozenset())
+    assert layout.entries.keys() == {"add", "backward", "step"}
+    for section in layout.entries:
+        data = np.full(layout.nbytes, UNTOUCHED, np.uint8)
+        journal = Journal(layout, data, lambda name, slot: beside)
+        numbers[:3] = [2, 5, 9]
+        before = values[:2].copy()
+        journal.begin(section, 0, 1)
+        assert np.count_nonzero(data != UNTOUCHED) <= 16 + 8 * 3 + before.nbytes
+
+        numbers[:5] = [4, 5, 7, 9, 11]
+        values[:4] = 0
+        journal.undo(section, 0, 1)
+        assert numbers[:3].tolist() == [2, 5, 9]
+        assert np.array_equal(values[:2], before)
+
+
+def test_memory_for_copies_of_rows_is_only_promised() -> None:
+    layout = Layout.of(plan(COPY), frozenset())
+    most = [end - begin for begin, end in layout.by_rows]
+    assert most == [NUMBERS.nbytes, TABLE.nbytes]
+    assert all(
+        begin % 64 == 0 and end <= layout.nbytes for begin, end in layout.by_rows
+    )
