@@ -79,10 +79,10 @@ def __getattr__(name: str) -> Any:
         return FUNCTIONS[name]
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name == "contrib":
-        from asyncmod.nd.operators import contrib
+    if name in ("contrib", "linalg"):
+        from asyncmod.nd import operators
 
-        return contrib
+        return getattr(operators, name)
     if name in ABSENT:
         raise refuse(f"mx.nd.{name}", name)
     if name == "random" or name in _RANDOM:
@@ -97,4 +97,6 @@ def __getattr__(name: str) -> Any:
 def __dir__() -> list[str]:
     from runtime.graph import registry
 
-    return sorted({*__all__, *FUNCTIONS, "contrib", "random", *registry.names()})
+    return sorted(
+        {*__all__, *FUNCTIONS, "contrib", "linalg", "random", *registry.names()}
+    )

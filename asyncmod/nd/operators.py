@@ -94,4 +94,5 @@ def _given(outputs: list[NDArray], out: Any) -> Any:
     return out
 
 
+linalg = Namespace("mx.nd.linalg", "_linalg_", make=operator_function)
 contrib = Namespace("mx.nd.contrib", "_contrib_", ABSENT["contrib"], operator_function)

@@ -16,17 +16,20 @@ from asyncmod.symbol.attribute_scope import AttrScope
 from asyncmod.symbol.files import load, load_json
 from asyncmod.symbol.functions import (
     arange,
+    eye,
     full,
     hypot,
+    linspace,
     maximum,
     minimum,
     ones,
     pow,
     power,
+    split_v2,
     zeros,
 )
 from asyncmod.symbol.names import NameManager, Prefix
-from asyncmod.symbol.namespaces import _internal, contrib, sparse
+from asyncmod.symbol.namespaces import _internal, contrib, linalg, sparse
 from asyncmod.symbol.operators import operator_function
 from asyncmod.symbol.symbol import Symbol
 from asyncmod.symbol.variables import Group, Variable, var
@@ -43,8 +46,11 @@ __all__ = [
     "_internal",
     "arange",
     "contrib",
+    "eye",
     "full",
     "hypot",
+    "linalg",
+    "linspace",
     "load",
     "load_json",
     "maximum",
@@ -54,6 +60,7 @@ __all__ = [
     "power",
     "random",
     "sparse",
+    "split_v2",
     "var",
     "zeros",
 ]

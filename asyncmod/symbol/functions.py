@@ -91,6 +91,50 @@ def arange(
     )
 
 
+def linspace(
+    start: float,
+    stop: float,
+    num: int,
+    endpoint: bool = True,
+    dtype: DTypeLike = "float32",
+    **kwargs: object,
+) -> Symbol:
+    """`num` numbers at equal distances from `start` to `stop`."""
+    return operator_function("_linspace")(
+        start=start, stop=stop, num=num, endpoint=endpoint, dtype=dtype, **kwargs
+    )
+
+
+def eye(
+    N: int, M: int = 0, k: int = 0, dtype: DTypeLike = "float32", **kwargs: object
+) -> Symbol:
+    """Ones on diagonal `k` of `N` rows and `M` columns, zeros elsewhere."""
+    return operator_function("_eye")(N=N, M=M, k=k, dtype=dtype, **kwargs)
+
+
+def split_v2(
+    ary: Symbol,
+    indices_or_sections: int | Sequence[int],
+    axis: int = 0,
+    squeeze_axis: bool = False,
+    **kwargs: object,
+) -> Symbol:
+    """An array cut into equal parts, or where further parts begin."""
+    if isinstance(indices_or_sections, int):
+        indices: tuple[int, ...] = ()
+        sections = indices_or_sections
+    else:
+        indices, sections = (0, *indices_or_sections), 0
+    return operator_function("_split_v2")(
+        ary,
+        indices=indices,
+        axis=axis,
+        squeeze_axis=squeeze_axis,
+        sections=sections,
+        **kwargs,
+    )
+
+
 def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 

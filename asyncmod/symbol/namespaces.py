@@ -46,4 +46,5 @@ class Namespace:
 # Storage types are inferred, so that sparse operators are the same ones.
 sparse = Namespace("mx.sym.sparse")
 contrib = Namespace("mx.sym.contrib", "_contrib_", ABSENT["contrib"])
+linalg = Namespace("mx.sym.linalg", "_linalg_")
 _internal = Namespace("mx.sym._internal")

@@ -142,6 +142,7 @@ def _backward(
 register(
     Operator(
         name="BatchNorm",
+        aliases=("BatchNorm_v1",),
         attributes=BatchNorm,
         inputs=INPUTS,
         auxiliary=INPUTS[3:],

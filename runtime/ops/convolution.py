@@ -186,6 +186,7 @@ def convolve_backward(
 register(
     Operator(
         name="Convolution",
+        aliases=("Convolution_v1",),
         attributes=Convolution,
         inputs=lambda p: (
             ("data", "weight") if p.no_bias else ("data", "weight", "bias")

@@ -1,4 +1,4 @@
-"""Operators without inputs: arrays filled with a constant or with a range."""
+"""Operators without inputs: arrays filled with a constant, a range, a diagonal."""
 
 from __future__ import annotations
 
@@ -116,5 +116,78 @@ register(
         shape=_arange_shape,
         dtype=_dtype,
         forward=_arange_forward,
+    )
+)
+
+
+@dataclass(frozen=True)
+class Linspace:
+    """Attributes: `num` numbers from `start` to `stop`, that one with `endpoint`."""
+
+    start: float
+    stop: float
+    num: int
+    endpoint: bool = True
+    ctx: str = ""
+    dtype: str = "float32"
+
+
+def _linspace_shape(
+    p: Linspace, inputs: Shapes, outputs: Shapes
+) -> tuple[Shapes, Shapes]:
+    if p.num < 1:
+        raise OperatorError(f"`num` (={p.num}) must be positive")
+    return [], [unify(outputs[0], (p.num,), "output")]
+
+
+def _linspace_forward(
+    p: Linspace, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    outputs[0][...] = np.linspace(p.start, p.stop, p.num, p.endpoint)
+
+
+@dataclass(frozen=True)
+class Eye:
+    """Attributes: ones on diagonal `k` of `N` rows and `M` columns (0: as many)."""
+
+    N: int
+    M: int = 0
+    k: int = 0
+    ctx: str = ""
+    dtype: str = "float32"
+
+
+def _eye_shape(p: Eye, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+    if p.N < 1 or p.M < 0:
+        raise OperatorError(
+            f"`N` (={p.N}) must be positive and `M` (={p.M}) not negative"
+        )
+    return [], [unify(outputs[0], (p.N, p.M or p.N), "output")]
+
+
+def _eye_forward(
+    p: Eye, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+) -> None:
+    outputs[0][...] = np.eye(p.N, p.M or p.N, p.k)
+
+
+register(
+    Operator(
+        name="_linspace",
+        attributes=Linspace,
+        inputs=(),
+        shape=_linspace_shape,
+        dtype=_dtype,
+        forward=_linspace_forward,
+    )
+)
+register(
+    Operator(
+        name="_eye",
+        attributes=Eye,
+        inputs=(),
+        shape=_eye_shape,
+        dtype=_dtype,
+        forward=_eye_forward,
     )
 )

@@ -231,3 +231,26 @@ def test_operators_are_methods_too() -> None:
         net = sym.Variable("x").reshape((0, -1)).sum(axis=1)
         assert net.name == "sum0"
     assert net.get_internals()["reshape0_output"].attr("shape") == "(0, -1)"
+
+
+@pytest.mark.parametrize(
+    ("made", "shapes"),
+    [
+        (sym.eye(2, 3, k=1), [(2, 3)]),
+        (sym.linspace(0, 1, 5), [(5,)]),
+        (sym.split_v2(sym.zeros((2, 5)), (1, 3), axis=1), [(2, 1), (2, 2), (2, 2)]),
+        (sym.split_v2(sym.zeros((2, 3)), 2, squeeze_axis=True), [(3,), (3,)]),
+        (sym.linalg.gemm2(sym.zeros((2, 3)), sym.zeros((3, 4))), [(2, 4)]),
+        (sym.linalg.slogdet(sym.eye(3)), [(1,), (1,)]),
+        (
+            sym.Convolution_v1(sym.zeros((1, 2, 5, 5)), kernel=(3, 3), num_filter=4),
+            None,
+        ),
+    ],
+)
+def test_functions_beside_the_operators(
+    made: sym.Symbol, shapes: list[tuple[int, ...]] | None
+) -> None:
+    if shapes is not None:
+        assert made.infer_shape()[1] == shapes
+    assert sym.load_json(made.tojson()).tojson() == made.tojson()

@@ -1,0 +1,137 @@
+"""Operators on matrices, moments, sums and pieces: what MXNet gave, and gradients."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime.errors import OperatorError, ShapeError
+from runtime.graph import registry
+from runtime.graph.attributes import to_text
+from runtime.graph.ir import Entry, Graph, Node
+from runtime.ops.linear_algebra import _TABLE
+from tests.golden.linear_algebra_cases import CASES
+from tests.runtime.ops.interpreter import Pass, backward, forward, node
+
+FILE = Path(__file__).parents[2] / "golden" / "linear_algebra.npz"
+
+
+def run(operator: str, *inputs: Any, **attributes: Any) -> Pass:
+    text = {name: to_text(value) for name, value in attributes.items()}
+    variables = [Entry(Node(f"in{i}")) for i in range(len(inputs))]
+    made = node("op", operator, variables, **text)
+    outputs = tuple(Entry(made, i) for i in range(len(made.output_names)))
+    values = {f"in{i}": np.asarray(array) for i, array in enumerate(inputs)}
+    return forward(Graph(outputs), values, True, 0)
+
+
+def test_every_operator_has_a_case() -> None:
+    assert {f"linalg_{row.name}" for row in _TABLE} <= {c[0] for c in CASES.values()}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_as_in_mxnet(name: str) -> None:
+    operator, inputs, attributes = CASES[name]
+    with np.load(FILE) as golden:
+        done = run(operator, *inputs, **attributes)
+        heads = []
+        for i, output in enumerate(done.outputs):
+            want = golden[f"{name}/output{i}"]
+            assert output.shape == want.shape
+            np.testing.assert_allclose(output, want, rtol=1e-9, atol=1e-12)
+            heads.append(np.linspace(-1, 2, output.size).reshape(output.shape))
+        names = {f"in{i}" for i in range(len(inputs))}
+        grads = backward(done, heads, names)
+        for i in range(len(inputs)):
+            want = golden[f"{name}/gradient{i}"]
+            np.testing.assert_allclose(grads[f"in{i}"], want, rtol=1e-8, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradients_are_slopes(name: str) -> None:
+    operator, inputs, attributes = CASES[name]
+    generator = np.random.default_rng(3)
+    done = run(operator, *inputs, **attributes)
+    heads = [generator.normal(size=output.shape) for output in done.outputs]
+    names = {f"in{i}" for i in range(len(inputs))}
+    grads = backward(done, heads, names)
+    directions = [generator.normal(size=array.shape) for array in inputs]
+    if operator == "linalg_potrf":  # of symmetric matrices alone
+        directions = [d + np.swapaxes(d, -1, -2) for d in directions]
+    if operator == "linalg_potri":
+        directions = [np.tril(d) for d in directions]
+
+    def value(step: float) -> float:
+        moved = [a + step * d for a, d in zip(inputs, directions, strict=True)]
+        outputs = run(operator, *moved, **attributes).outputs
+        return sum(float((h * o).sum()) for h, o in zip(heads, outputs, strict=True))
+
+    numeric = (value(1e-6) - value(-1e-6)) / 2e-6
+    along = sum(
+        float((grads[f"in{i}"] * direction).sum())
+        for i, direction in enumerate(directions)
+    )
+    np.testing.assert_allclose(along, numeric, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("operator", "shapes", "attributes", "told"),
+    [
+        ("linalg_gemm2", [(2, 3), (4, 5)], {}, r"\(2, 3\) and \(4, 5\) cannot be mult"),
+        ("linalg_gemm", [(2, 3), (3, 4), (4, 4)], {}, r"\(4, 4\) and shape \(2, 4\)"),
+        ("linalg_potrf", [(2, 3)], {}, r"must be square, but the shape is \(2, 3\)"),
+        ("linalg_trsm", [(3, 3), (2, 3)], {}, r"\(2, 3\) does not fit"),
+        ("linalg_extractdiag", [(3, 3)], {"offset": 3}, "names no diagonal"),
+        ("linalg_maketrian", [(2, 5)], {}, "5 numbers do not fill a triangle"),
+        ("moments", [(2, 3)], {}, "`axes` must name one axis"),
+        ("cumsum", [(2, 3)], {"axis": 2}, r"`axis` \(=2\)"),
+        ("_split_v2", [(3, 5)], {"indices": (0, 7), "axis": 1}, "stay below 5"),
+        ("_split_v2", [(3, 5)], {"indices": (), "sections": 2}, "into 2 equal"),
+        ("_ravel_multi_index", [(3, 5)], {"shape": (2, 2)}, "2 rows of indices"),
+    ],
+)
+def test_shapes_that_do_not_fit(
+    operator: str, shapes: list[Any], attributes: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(ShapeError, match=told):
+        run(operator, *(np.ones(shape) for shape in shapes), **attributes)
+
+
+def test_no_parts() -> None:
+    with pytest.raises(OperatorError, match="one part or more"):
+        run("_split_v2", np.ones((3, 5)), indices=())
+
+
+def test_flat_indices() -> None:
+    indices = np.array([[3, 6, 6], [4, 5, 1]])
+    (flat,) = run("_ravel_multi_index", indices, shape=(7, 6)).outputs
+    assert flat.tolist() == [22, 41, 37]  # the example of MXNet's documentation
+    (back,) = run("_unravel_index", flat, shape=(7, 6)).outputs
+    np.testing.assert_array_equal(back, indices)
+    (back,) = run("_unravel_index", flat.reshape(1, 3), shape=(-1, 6)).outputs
+    np.testing.assert_array_equal(back, indices[:, None])
+
+
+def test_arrays_without_inputs() -> None:
+    (eye,) = run("_eye", N=2, M=3, k=1).outputs
+    assert eye.tolist() == [[0, 1, 0], [0, 0, 1]]
+    (eye,) = run("_eye", N=2, dtype="int32").outputs
+    assert eye.dtype == np.int32
+    (line,) = run("_linspace", start=1, stop=2, num=5).outputs
+    assert line.tolist() == [1, 1.25, 1.5, 1.75, 2]
+    (line,) = run("_linspace", start=1, stop=2, num=4, endpoint=False).outputs
+    assert line.tolist() == [1, 1.25, 1.5, 1.75]
+    with pytest.raises(OperatorError, match=r"`num` \(=0\)"):
+        run("_linspace", start=1, stop=2, num=0)
+    with pytest.raises(OperatorError, match=r"`N` \(=0\)"):
+        run("_eye", N=0)
+
+
+def test_all_are_covered_here() -> None:
+    """So that the table of gradients need not have them."""
+    covered = {registry.get(operator).name for operator, *_ in CASES.values()}
+    assert "cumsum" in covered
+    assert len(covered) == len(_TABLE) + 3
