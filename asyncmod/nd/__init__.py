@@ -89,6 +89,11 @@ def __getattr__(name: str) -> Any:
         from asyncmod import random
 
         return getattr(random, _RANDOM[name]) if name in _RANDOM else random
+    if name.endswith("_update"):
+        from asyncmod.nd.updates import UPDATES, update_function
+
+        if name in UPDATES:
+            return update_function(name)
     from asyncmod.nd.operators import operator_function
 
     return operator_function(name)
