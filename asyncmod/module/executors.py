@@ -68,6 +68,11 @@ class Executors:
         group = await ExecutorGroup.create(spec, runtime, shared)
         return cls(template, runtime, Bound(group, data, labels))
 
+    @property
+    def all(self) -> tuple[Bound, ...]:
+        """All groups, the one that was bound first."""
+        return (self.first, *self._others)
+
     def find(
         self, inputs: Inputs, training: bool
     ) -> tuple[Bound, dict[str, Array]] | None:
@@ -181,13 +186,13 @@ class Executors:
     def reseed(self, seed: int) -> None:
         """Give all groups, and those that come later, another seed."""
         self.template = replace(self.template, seed=seed)
-        for bound in (self.first, *self._others):
+        for bound in self.all:
             bound.group.seed = seed
 
     @property
     def nbytes(self) -> int:
         """Bytes of all groups, without what they share."""
-        return sum(bound.group.nbytes for bound in (self.first, *self._others))
+        return sum(bound.group.nbytes for bound in self.all)
 
     def use(self, bound: Bound) -> None:
         """Make a group the current one."""

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from asyncmod.checkpoint.staging import Staging
 from asyncmod.checkpoint.tree import put_together, take_apart
 from asyncmod.errors import CheckpointError, UnsupportedError
-from asyncmod.module import carried
+from asyncmod.module import added_input_gradients, carried
 from asyncmod.module.optimization import Optimization, States
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.snapshot import StateArray
@@ -45,7 +45,8 @@ async def gather(core: Core, staging: Staging, prefix: str = "") -> State:
             plain data.
     """
     optimization = core.need_optimizer("checkpoint")
-    group = core.need_executors("checkpoint").first.group
+    executors = core.need_executors("checkpoint")
+    group = executors.first.group
     staging.put(f"{prefix}symbol", core.definition.symbol.tojson().encode())
 
     def place(array: StateArray) -> Array:
@@ -70,6 +71,11 @@ async def gather(core: Core, staging: Staging, prefix: str = "") -> State:
         },
         "carried": take_apart(
             carried.as_tree(shares), staging.keep, f"{prefix}carried"
+        ),
+        "input_gradients": take_apart(
+            await added_input_gradients.as_tree(executors),
+            staging.keep,
+            f"{prefix}input_gradient",
         ),
     }
 
@@ -97,6 +103,9 @@ async def put_back(
         if "carried" in state:  # else an older version of the library has saved it
             shares = carried.from_tree(put_together(state["carried"], arrays))
             await group.write_carried(carried.spread(shares, group.spec))
+        if "input_gradients" in state:
+            tree = put_together(state["input_gradients"], arrays)
+            await added_input_gradients.put_back(executors, tree)
         states = States(
             _optimizer_states(optimization, arrays, prefix),
             put_together(state["optimizer"]["own"], arrays),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from runtime.executor.access import Access
 from runtime.executor.row_sparse import Gradient
@@ -11,6 +14,7 @@ from runtime.executor.staged import AnyReplica
 from runtime.executor.sums import summed
 from runtime.graph.plan import Plan
 
+Array = NDArray[Any]
 Gradients = dict[str, Gradient]
 
 
@@ -44,6 +48,18 @@ class GradientAccess:
             return {} if is_empty(replica.rows) else self._read(replica)
 
         return self._columns(await self._access.each("read", run, cheap=False))
+
+    async def write_inputs(self, gradients: Mapping[str, Sequence[Array]]) -> None:
+        """Set gradients of inputs to those of each active device."""
+        active = [r.index for r in self._access.replicas if not r.is_idle]
+
+        def run(replica: AnyReplica) -> None:
+            if replica.index in active:
+                for name, parts in gradients.items():
+                    part = parts[active.index(replica.index)]
+                    replica.write_input_gradient(name, part)
+
+        await self._access.each("write gradients", run, cheap=False)
 
     async def zero(self) -> None:
         """Set all gradients, those of inputs too, to zero."""

@@ -373,6 +373,12 @@ class ExecutorGroup:
         parts = await self._access.parts(names, _input_gradient)
         return dict(zip(names, parts, strict=True))
 
+    async def write_input_gradients(
+        self, gradients: Mapping[str, Sequence[Array]]
+    ) -> None:
+        """Set what `device_input_gradients` gives, for some inputs."""
+        await self._gradients.write_inputs(gradients)
+
     async def gradients(self) -> dict[str, Gradient]:
         """Gradients of the parameters, summed over the devices in a fixed order.
 

@@ -319,6 +319,11 @@ class Replica:
         assert self.training is not None
         return self.training.read("input_gradient", name)
 
+    def write_input_gradient(self, name: str, value: Array) -> None:
+        """Set this device's part of the gradient of an input."""
+        assert self.training is not None
+        self.training.write("input_gradient", name, value)
+
     def gradient(self, name: str) -> Gradient:
         """This device's gradient of a parameter, not summed with others'."""
         if name in self._memory.gradient_rows.tensors:

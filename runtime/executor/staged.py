@@ -224,6 +224,10 @@ class StagedReplica:
         """The share's part of the gradient of an input; the leader's."""
         return self._input_gradients[name].copy()
 
+    def write_input_gradient(self, name: str, value: Array) -> None:
+        """Set the share's part of the gradient of an input; the leader's."""
+        self._input_gradients[name][...] = value
+
     def gradient(self, name: str) -> Array:
         """The share's gradient of a parameter that is kept here."""
         return self.storage.read("gradient", name)

@@ -278,6 +278,12 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         bind={"grad_req": "add"},
         batch_end=zero_every_third,
     ),
+    "gradients of inputs that add up": lambda: Scenario(
+        lambda: mx.Module(perceptron(), context=devices(2)),
+        iterator,
+        {**momentum(), "in_flight": 1},
+        bind={"grad_req": {"data": "add"}, "inputs_need_grad": True},
+    ),
     "groups of devices": lambda: Scenario(
         lambda: mx.Module(
             grouped(),
@@ -305,7 +311,8 @@ async def train(
     """Run a training to its end.
 
     Returns:
-        Parameters, auxiliary states, and the metric's values in the last epoch.
+        Parameters, auxiliary states, and the metric's values in the last epoch; and
+        gradients of inputs if they are bound.
     """
     mx.seed(seed)
     scenario = SCENARIOS[name]()
@@ -324,10 +331,14 @@ async def train(
             )
         history = await module.fit(batches, **{**given, **scenario.options, **options})
         arguments, auxiliaries = await module.get_params()
+        gradients = []
+        if module.inputs_need_grad:
+            gradients = await module.get_input_grads()
     values = {
         name: np.array(value)
         for epoch in history.epochs[-1:]
         for name, value in epoch.items()
         if name.startswith("train-")
     }
+    values |= {f"gradient of input {i}": g for i, g in enumerate(gradients)}
     return {**arguments, **auxiliaries, **values}
