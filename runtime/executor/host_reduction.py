@@ -96,7 +96,8 @@ class HostReduction:
                 weight[...] = 1
             gradient = np.asarray(_total(name, step.gradients))
             if step.part is not None:
-                gradient = gradient * gradient.dtype.type(step.part.share)
+                mean = gradient * gradient.dtype.type(step.part.share)
+                gradient = mean.astype(weight.dtype, copy=False)
             if name in states:
                 state = copy.deepcopy(states[name])
             elif updater.create_state is not None:

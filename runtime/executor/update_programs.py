@@ -18,7 +18,8 @@ from runtime.executor.row_sparse import Gradient, read_gradient
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater
 from runtime.graph.accumulate import plan_accumulate
-from runtime.graph.update import HALF, MASTER, plan_update
+from runtime.graph.plan import HALF
+from runtime.graph.update import MASTER, plan_update
 from runtime.ops.update import get_rule
 
 Array = NDArray[Any]
@@ -143,6 +144,7 @@ class UpdatePrograms:
             master=MASTER in updater.states,
             gradient_rows=memory.gradient_rows,
             lazy=updater.lazy and rule.by_rows,
+            accumulated=updater.accumulates is not None,
         )
         shared: dict[str, Segment] = {
             "parameter": memory.storage[device].segments["parameter"]

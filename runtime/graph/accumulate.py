@@ -28,10 +28,11 @@ def plan_accumulate(
 ) -> Plan:
     """Plan the accumulator of one device.
 
-    Segments `gradient` and `accumulator` have the parameters' layout; row-sparse
-    gradients and their sums are in segments `gradient_rows`, `accumulator_rows`,
-    `gradient_values` and `accumulator_values`. Section "start" sets the accumulator to
-    the gradients, "add" adds them.
+    Segment `gradient` has the parameters' layout, and `accumulator` float32 in place of
+    float16, so that small gradients add up. Row-sparse gradients and their sums are in
+    segments `gradient_rows`, `accumulator_rows`, `gradient_values` and
+    `accumulator_values`. Section "start" sets the accumulator to the gradients, "add"
+    adds them.
 
     Args:
         layout: The parameters' layout.
@@ -41,14 +42,14 @@ def plan_accumulate(
         gradient_rows: Layout of the row numbers of gradients that are row-sparse.
     """
     numbers = gradient_rows or Layout({}, 0)
-    values = row_values(numbers, layout)
-    gradients = layout.rename("gradient").tensors
-    sums = layout.rename("accumulator").tensors
+    kinds = {"gradient": layout, "accumulator": layout.widened()}
+    values = {kind: row_values(numbers, dense) for kind, dense in kinds.items()}
+    gradients, sums = (dense.rename(k).tensors for k, dense in kinds.items())
 
     def sparse(name: str, kind: str) -> RowSparseTensor:
         return RowSparseTensor(
             numbers.rename(f"{kind}_rows").tensors[name],
-            values.rename(f"{kind}_values").tensors[name],
+            values[kind].rename(f"{kind}_values").tensors[name],
         )
 
     def row(name: str, operator: str) -> Row:
@@ -69,15 +70,17 @@ def plan_accumulate(
     absent = [name for name in names if name not in present]
     return Plan(
         segments={
-            **dict.fromkeys(("gradient", "accumulator"), layout.nbytes),
+            **{kind: dense.nbytes for kind, dense in kinds.items()},
             **dict.fromkeys(("gradient_rows", "accumulator_rows"), numbers.nbytes),
-            **dict.fromkeys(("gradient_values", "accumulator_values"), values.nbytes),
+            **{f"{kind}_values": placed.nbytes for kind, placed in values.items()},
         },
         tensors={
             "gradient": {name: gradients[name] for name in here},
             "accumulator": {n: sums[n] for n in names if n not in numbers.tensors},
             "accumulator_rows": numbers.rename("accumulator_rows").tensors,
-            "accumulator_values": values.rename("accumulator_values").tensors,
+            "accumulator_values": (
+                values["accumulator"].rename("accumulator_values").tensors
+            ),
         },
         sections={
             "start": (*(row(n, "=") for n in here), *(row(n, "0") for n in absent)),

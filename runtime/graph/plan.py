@@ -22,6 +22,7 @@ import numpy as np
 from runtime.graph.ir import Shape
 
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
+HALF = "float16"
 
 # What a plan holds, and "step": forward and backward in one launch.
 Section = Literal[
@@ -306,6 +307,22 @@ class Layout:
                 for name, t in self.tensors.items()
             },
             self.nbytes,
+        )
+
+    def widened(self) -> Layout:
+        """A layout of the same tensors with float32 in place of float16."""
+        if all(tensor.dtype != HALF for tensor in self.tensors.values()):
+            return self
+        return Layout.pack(
+            "widened",
+            [
+                (
+                    name,
+                    tensor.shape,
+                    "float32" if tensor.dtype == HALF else tensor.dtype,
+                )
+                for name, tensor in self.tensors.items()
+            ],
         )
 
 

@@ -29,7 +29,7 @@ class RowSparseOperands:
 
     Attributes:
         numbers: Layout of the row numbers of these gradients.
-        layout: The parameters' layout.
+        layout: The layout of dense gradients.
         devices: How many gradients are summed.
     """
 

@@ -15,6 +15,7 @@ from functools import partial
 
 from runtime.graph.build import Native
 from runtime.graph.plan import (
+    HALF,
     Address,
     DefinitionRow,
     Layout,
@@ -28,7 +29,6 @@ from runtime.graph.row_sparse_update import BESIDE, RowSparseOperands
 
 HYPER_LIMIT = 16  # scalars that a rule may have
 MASTER = "master"
-HALF = "float16"
 
 
 def plan_update(
@@ -47,15 +47,16 @@ def plan_update(
     master: bool = False,
     gradient_rows: Layout | None = None,
     lazy: bool = False,
+    accumulated: bool = False,
 ) -> Plan:
     """Plan one device's part of an update.
 
-    Segments: `parameter` and `gradient.<d>` for each device have the parameters'
-    layout, `state.<name>` that of the states; `hyper` holds one float64 tensor (names,
-    hyper) that is written before each update. Scratch for kernels: `scaled` of the same
-    size, and `wide`, laid out as the states, for parameters that have masters. Section
-    "prepare" computes what has no kernel, beside what it reads, so that section
-    "update" cannot fail.
+    Segments: `parameter` and `gradient.<d>` for each device have the parameters' layout
+    (sums: see `accumulated`), `state.<name>` that of the states; `hyper` holds one
+    float64 tensor (names, hyper) that is written before each update. Scratch for
+    kernels: `scaled` of the same size, and `wide`, laid out as the states, for
+    parameters that have masters. Section "prepare" computes what has no kernel, beside
+    what it reads, so that section "update" cannot fail.
 
     Args:
         rule: Name in `runtime.ops.update`.
@@ -74,14 +75,17 @@ def plan_update(
             `gradient_rows.<d>` and `gradient_values.<d>` hold; None: there are none.
         lazy: Update only the rows that these gradients have (of parameters without
             master copies); otherwise they are made dense first.
+        accumulated: The gradients are sums as `plan_accumulate` makes them: float32
+            for float16 parameters.
     """
+    summed = layout.widened() if accumulated else layout
     tensors = [layout.tensors[name] for name in names]
-    row_sparse = RowSparseOperands(gradient_rows or Layout({}, 0), layout, devices)
+    row_sparse = RowSparseOperands(gradient_rows or Layout({}, 0), summed, devices)
     masters = {
         n for n, t in zip(names, tensors, strict=True) if master and t.dtype == HALF
     }
     by_rows = {n for n in names if lazy and n in row_sparse and n not in masters}
-    kept = states_layout(layout) if master else layout
+    kept = layout.widened() if master else layout
     states = (*states, MASTER) if master else states
     hyper_layout = Layout.pack("hyper", [("hyper", (len(names), hyper), "float64")])
     total = sum(layout.tensors[name].size for name in names if name not in by_rows)
@@ -103,13 +107,13 @@ def plan_update(
             continue
         base = hyper_layout.tensors["hyper"].address.offset + 8 * hyper * i
         cut = partial(_piece, begin=begin, end=end, whole=is_whole)
-        piece, state = partial(cut, tensor), partial(cut, kept.tensors[name])
+        state, gradient = (partial(cut, k.tensors[name]) for k in (kept, summed))
         own = [state(f"state.{s}") for s in states]
         row = UpdateRow(
             rule,
             name,
-            piece("parameter"),
-            tuple(piece(f"gradient.{device}") for device in range(devices)),
+            cut(tensor, "parameter"),
+            tuple(gradient(f"gradient.{device}") for device in range(devices)),
             tuple(own[:-1] if master else own),
             Tensor(Address("hyper", base), (hyper,), "float64"),
             reset=name in fixed_ones,
@@ -139,7 +143,8 @@ def plan_update(
     gradients = [f"gradient.{device}" for device in range(devices)]
     layouts = {
         **row_sparse.segments,
-        **{name: layout.rename(name) for name in ("parameter", *gradients)},
+        "parameter": layout.rename("parameter"),
+        **{name: summed.rename(name) for name in gradients},
         **{f"state.{state}": kept.rename(f"state.{state}") for state in states},
     }
     return Plan(
@@ -167,17 +172,6 @@ def plan_update(
         slotted=(),
         zeroed=tuple(f"state.{state}" for state in states),
         by_rows=(*row_sparse.segments, BESIDE),
-    )
-
-
-def states_layout(layout: Layout) -> Layout:
-    """Where the states of parameters lie that have master copies."""
-    return Layout.pack(
-        "state",
-        [
-            (name, tensor.shape, "float32" if tensor.dtype == HALF else tensor.dtype)
-            for name, tensor in layout.tensors.items()
-        ],
     )
 
 

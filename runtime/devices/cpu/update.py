@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from runtime.devices.cpu import cost
@@ -60,33 +61,35 @@ def kernel_rule(name: str, row: UpdateRow | RowSparseUpdateRow) -> str:
 def _through_master(row: UpdateRow, master: Tensor) -> list[NativeRow] | None:
     """The update of a float32 copy, between two conversions."""
     wide = replace(master, address=replace(master.address, segment="wide"))
-    inner = update_rows(replace(row, weight=master, gradients=(wide,), master=None))
+    are_wide = row.gradients[0].dtype == _FLOAT32  # sums over several batches
+    gradients = row.gradients if are_wide else (wide,)
+    inner = update_rows(replace(row, weight=master, gradients=gradients, master=None))
     if inner is None or row.reset or not host_target().halves:
         return None
-    size, weight = row.weight.size, row.weight
-    took = cost.ROW + 3 * size * _MICROSECONDS_PER_FLOAT
-    gradients = tuple(gradient.address for gradient in row.gradients)
-    widen: Operands = {
+    weight = row.weight
+    both: Operands = {
         "weight": weight.address,
         "master": master.address,
-        "gradients": gradients,
-        "devices": len(gradients),
-        "size": size,
+        "size": weight.size,
+    }
+    sums: Operands = {
+        "gradients": tuple(gradient.address for gradient in row.gradients),
+        "devices": len(row.gradients),
         "wide": wide.address,
     }
-    narrow: Operands = {
-        "master": master.address,
-        "weight": weight.address,
-        "size": size,
-    }
-    reads = spans((weight, master, *row.gradients))
-    return [
-        NativeRow("update_widen", row.node, widen, reads, spans((master, wide)), took),
-        *inner,
-        NativeRow(
-            "update_narrow", row.node, narrow, spans((master,)), spans((weight,)), took
-        ),
-    ]
+    took = cost.ROW + 3 * weight.size * _MICROSECONDS_PER_FLOAT
+
+    def convert(
+        kernel: str, operands: Operands, reads: Iterable[Tensor], *writes: Tensor
+    ) -> NativeRow:
+        return NativeRow(kernel, row.node, operands, spans(reads), spans(writes), took)
+
+    if are_wide:
+        first = convert("update_refine", both, (weight, master), master)
+    else:
+        reads = (weight, master, *row.gradients)
+        first = convert("update_widen", both | sums, reads, master, wide)
+    return [first, *inner, convert("update_narrow", both, (master,), weight)]
 
 
 def accumulate_row(

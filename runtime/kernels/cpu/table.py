@@ -242,7 +242,8 @@ _FIELDS = {
         for rule in LAZY_RULES
     },
     "update_widen": "weight@ master@ gradients@ devices size wide@",
-    "update_narrow": "master@ weight@ size",
+    "update_refine": "weight@ master@ size",
+    "update_narrow": "weight@ master@ size",
     "measure_lars": f"{_UPDATE} scaled@",
     "measure_lamb": f"{_UPDATE} scaled@",
     "measure_lbsgd": f"{_UPDATE} scaled@",

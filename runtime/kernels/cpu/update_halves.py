@@ -1,7 +1,8 @@
 """float16 weights with float32 master copies: what goes before and after an update.
 
-`update_widen` gives the update of a master a float32 gradient, the update is that of
-any float32 weight, and `update_narrow` rounds the master to the weight.
+`update_widen` gives the update of a master a float32 gradient, or `update_refine` lets
+it use one that is there; the update is that of any float32 weight, and `update_narrow`
+rounds the master to the weight.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.vector import (
     LANES,
+    Vector,
     get_integer,
+    inlined,
     load_first,
     load_first_halves,
     rounded_to_halves,
@@ -19,6 +22,14 @@ from runtime.kernels.cpu.vector import (
 )
 
 
+@inlined
+def refined(weight: int, master: int, i: int, count: int) -> Vector:
+    """The master, or the weight where it was set to something else."""
+    w = load_first_halves(weight, i, count)
+    m = load_first(master, i, count)
+    return where_equal(rounded_to_halves(m), w, m, w)
+
+
 @kernel
 def update_widen(
     weight: int, master: int, gradients: int, devices: int, size: int, wide: int
@@ -26,9 +37,7 @@ def update_widen(
     """Sum of the devices' gradients, in float16 after each; master follows weight."""
     for i in range(0, size, LANES):
         count = size - i
-        w = load_first_halves(weight, i, count)
-        m = load_first(master, i, count)
-        store_first(master, i, where_equal(rounded_to_halves(m), w, m, w), count)
+        store_first(master, i, refined(weight, master, i, count), count)
         total = load_first_halves(get_integer(gradients, 0), i, count)
         for device in range(1, devices):
             part = load_first_halves(get_integer(gradients, device), i, count)
@@ -37,7 +46,15 @@ def update_widen(
 
 
 @kernel
-def update_narrow(master: int, weight: int, size: int) -> None:
+def update_refine(weight: int, master: int, size: int) -> None:
+    """The master follows the weight."""
+    for i in range(0, size, LANES):
+        count = size - i
+        store_first(master, i, refined(weight, master, i, count), count)
+
+
+@kernel
+def update_narrow(weight: int, master: int, size: int) -> None:
     """weight = master, rounded."""
     for i in range(0, size, LANES):
         count = size - i

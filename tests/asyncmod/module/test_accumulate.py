@@ -39,6 +39,11 @@ def reader(batch_size: int, count: int = 24) -> mx.io.NDArrayIter:
     return mx.io.NDArrayIter(data, label, batch_size, label_name="softmax_label")
 
 
+def halves(data: Any) -> Any:
+    """Of float16; iterators take plain arrays as float32, as MXNet does."""
+    return mx.nd.array(data, dtype=np.float16)
+
+
 async def trained(
     batch_size: int,
     where: str | list[mx.Context] = "cpu",
@@ -81,6 +86,64 @@ async def test_an_update_by_several_batches_is_that_by_a_large_one(
         np.testing.assert_array_equal(again[name], value)
     small, _ = await trained(4, where)
     assert abs(small["fc1_weight"] - large["fc1_weight"]).max() > 1e-3
+
+
+@pytest.mark.parametrize("multi_precision", [True, False])
+@pytest.mark.parametrize("where", WHERE)
+async def test_float16_gradients_add_up_in_float32(
+    where: str, multi_precision: bool
+) -> None:
+    """Many small ones count beside a few large ones."""
+    start = {n: v.astype(np.float16) for n, v in values(mlp()).items()}
+    data, label = rows(48)
+    data = (data * np.where(np.arange(48) < 4, 60, 0.02)[:, None]).astype(np.float16)
+    async with mx.Module(mlp(), context=WHERE[where]) as module:
+        await module.fit(
+            mx.io.NDArrayIter(halves(data), label, 4),
+            num_epoch=1,
+            arg_params=start,
+            optimizer_params={
+                "learning_rate": 8.0,
+                "multi_precision": multi_precision,
+            },
+            accumulate=12,
+        )
+        got, _ = await module.get_params()
+    size = 4 // len(WHERE[where])  # what a device gets of a batch
+    total = {name: np.zeros(value.shape) for name, value in start.items()}
+    async with mx.Module(mlp(), context=mx.reference(0)) as module:
+        await module.bind(
+            [mx.io.DataDesc("data", (size, 5), np.float16)],
+            [("softmax_label", (size,))],
+        )
+        await module.init_params(arg_params=start)
+        for i in range(0, 48, size):
+            part = mx.io.DataBatch([data[i : i + size]], [label[i : i + size]])
+            await module.forward_backward(part)
+            for name, value in (await module.get_grads()).items():
+                total[name] += value
+    for name, value in start.items():
+        expected = value - total[name] * 2 / 12
+        step = np.spacing(np.abs(expected).astype(np.float16)).astype(np.float64)
+        assert (np.abs(got[name] - expected) <= 0.51 * step).all(), name
+
+
+async def test_an_optimizer_in_python_gets_gradients_of_the_weight_s_type() -> None:
+    seen: set[Any] = set()
+
+    class Watching(Counted):
+        def update(self, index: Any, weight: Any, grad: Any, state: Any) -> None:
+            seen.add((weight.dtype, grad.dtype))
+
+    data, label = rows(8)
+    async with mx.Module(mlp()) as module:
+        await module.fit(
+            mx.io.NDArrayIter(halves(data), label, 4),
+            num_epoch=1,
+            optimizer=Watching(rescale_grad=1 / 4),
+            accumulate=2,
+        )
+    assert seen == {(np.dtype(np.float16), np.dtype(np.float16))}
 
 
 @pytest.mark.parametrize("where", WHERE)

@@ -256,6 +256,9 @@ def test_halves_are_widened_and_rounded(kernels: Kernels, devices: int) -> None:
         master, wide = memory.array(exact), memory.nans(n)
         weight[::3] = random.normal(size=len(weight[::3]))
         expected = np.where(np.arange(n) % 3 == 0, weight, master)
+        other = memory.array(master)
+        kernels("update_refine", weight=weight, master=other, size=n)
+        np.testing.assert_array_equal(other, expected)
         kernels(
             "update_widen",
             weight=weight,
