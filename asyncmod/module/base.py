@@ -5,14 +5,13 @@ A subclass defines what its graph does with a batch (`bind`, `forward`, `backwar
 `_dispatch_step` and `_dispatch_predict`, so that its steps overlap. Members whose names
 begin with an underscore are for modules and their loops, not for those who call them.
 
-Next: `asyncmod.module.fit_loop`.
+Next: `asyncmod.module.fitting`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from operator import length_hint
+from contextlib import AbstractAsyncContextManager, aclosing
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -22,7 +21,6 @@ from asyncmod import log
 from asyncmod.checkpoint import Checkpoint
 from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
-    ArgumentError,
     ModuleStateError,
     UnsupportedError,
 )
@@ -30,19 +28,16 @@ from asyncmod.history import History
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.slices import whole
-from asyncmod.module import fit_loop, metrics, predict, requirements, score
+from asyncmod.module import fitting, metrics, prediction, requirements, score
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
-from asyncmod.module.checkpointing import as_checkpoints
-from asyncmod.module.checkpoints import Position, Subjects
 from asyncmod.module.descriptions import batch_axis, batch_size
-from asyncmod.module.flight import Flight, limit, next_batch, padding, reading
+from asyncmod.module.flight import Flight, check_in_flight, reading
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.module.training_state import State
-from asyncmod.module.user_arrays import Parameters, face
+from asyncmod.module.user_arrays import Parameters
 from asyncmod.nd import NDArray
-from asyncmod.progress import Outline, shown
 from runtime.executor.accumulation import Part
 
 
@@ -313,7 +308,7 @@ class BaseModule:
                 epoch=epoch,
                 count_pad=count_pad,
                 sparse_row_id_fn=sparse_row_id_fn,
-                in_flight=self._in_flight(in_flight),
+                in_flight=check_in_flight(in_flight, self.in_flight_limit),
             )
         return metric.get_name_value()
 
@@ -336,21 +331,12 @@ class BaseModule:
             sparse_row_id_fn: Handed to `prepare`.
         """
         self._need_params("iter_predict")
-        async with reading(eval_data) as batches:
-            if reset:
-                await batches.reset()
-            nbatch = 0
-            while nbatch < limit(num_batch):
-                try:
-                    batch = await next_batch(batches)
-                except StopAsyncIteration:
-                    return
-                await self.prepare(batch, sparse_row_id_fn)
-                step = await self._dispatch_predict(batch)
-                outputs, axes = await step.outputs(), self._axes_of(step)
-                real = predict.real_rows(outputs, padding(batch), axes)
-                yield [face(output) for output in real], nbatch, batch
-                nbatch += 1
+        yielding = prediction.one_by_one(
+            self, eval_data, num_batch, reset, sparse_row_id_fn
+        )
+        async with aclosing(yielding) as predictions:
+            async for outputs, nbatch, batch in predictions:
+                yield outputs, nbatch, batch
 
     async def predict(
         self,
@@ -402,27 +388,16 @@ class BaseModule:
                     sparse_row_id_fn,
                     in_flight=in_flight,
                 )
-        kinds = ("__array__", "__dlpack__", "tocsr")
-        if any(hasattr(eval_data, name) for name in kinds):
-            outputs = await self._predict_batch(DataBatch([eval_data]))
-            return outputs[0]
-        if hasattr(eval_data, "data") and not hasattr(eval_data, "__aiter__"):
-            return await self._predict_batch(eval_data)
-        iterable = any(hasattr(eval_data, n) for n in ("__aiter__", "__iter__", "next"))
-        if not iterable or isinstance(eval_data, str):
-            raise ArgumentError(
-                "eval_data must be of type NDArray or DataIter: an array, a DataBatch "
-                f"or an iterator of batches, not {type(eval_data).__name__}"
-            )
-        per_batch, axes = await self._predict_all(
-            eval_data, num_batch, reset, sparse_row_id_fn, in_flight
+        return await prediction.of_anything(
+            self,
+            eval_data,
+            num_batch=num_batch,
+            merge_batches=merge_batches,
+            reset=reset,
+            always_output_list=always_output_list,
+            sparse_row_id_fn=sparse_row_id_fn,
+            in_flight=in_flight,
         )
-        if not merge_batches:
-            return [[face(output) for output in outputs] for outputs in per_batch]
-        merged = [face(output) for output in await predict.merge(per_batch, axes)]
-        if len(merged) == 1 and not always_output_list:
-            return merged[0]
-        return merged
 
     async def predict_every_batch(
         self,
@@ -433,10 +408,9 @@ class BaseModule:
     ) -> list[list[NDArray]]:
         """`predict` without merging: for each batch its list of outputs."""
         self._need_params("predict_every_batch")
-        per_batch, _ = await self._predict_all(
-            eval_data, num_batch, reset, sparse_row_id_fn, self.in_flight_limit
+        return await prediction.of_each_batch(
+            self, eval_data, num_batch, reset, sparse_row_id_fn
         )
-        return [[face(output) for output in outputs] for outputs in per_batch]
 
     async def fit(
         self,
@@ -533,98 +507,7 @@ class BaseModule:
             UnsupportedError: a module that cannot accumulate.
         """
         given = dict(locals())  # what callbacks find in `BatchEndParam.locals`
-        if num_epoch is None:
-            raise ArgumentError(
-                "please specify number of epochs: fit(..., num_epoch=5)"
-            )
-        in_flight = self._in_flight(in_flight)
-        if accumulate < 1 or accumulate != int(accumulate):
-            raise ArgumentError(
-                f"`accumulate` must be a whole number from 1 on, not {accumulate}"
-            )
-        batch_end = as_callbacks("batch_end_callback", batch_end_callback)
-        epoch_end = as_callbacks("epoch_end_callback", epoch_end_callback)
-        eval_batch_end = as_callbacks(
-            "eval_batch_end_callback", eval_batch_end_callback
-        )
-        eval_end = as_callbacks("eval_end_callback", eval_end_callback)
-        saving = as_checkpoints(checkpoint, checkpoint_every, resume, self.logger)
-        await log.prepare(self.logger)
-        async with saving as checkpoints, reading(train_data) as batches:
-            await self.bind(
-                data_shapes=batches.provide_data,
-                label_shapes=batches.provide_label,
-                for_training=True,
-                force_rebind=force_rebind,
-            )
-            if monitor is not None:
-                self.install_monitor(monitor)
-            if force_init or not self.params_initialized:
-                await self.init_params(
-                    initializer=initializer if initializer is not None else _uniform(),
-                    arg_params=arg_params,
-                    aux_params=aux_params,
-                    allow_missing=allow_missing,
-                    force_init=force_init,
-                )
-            await self.init_optimizer(
-                kvstore=kvstore, optimizer=optimizer, optimizer_params=optimizer_params
-            )
-            if accumulate > 1:
-                self._check_accumulation()
-            if validation_metric is None:
-                validation_metric = eval_metric
-            validated = metrics.as_metric(validation_metric)
-
-            async def validate(epoch: int) -> None:
-                await self.score(
-                    eval_data,
-                    validated,
-                    batch_end_callback=(
-                        *eval_batch_end,
-                        training.display.validation_batch,
-                    ),
-                    score_end_callback=eval_end,
-                    epoch=epoch,
-                    count_pad=count_pad,
-                    in_flight=in_flight,
-                )
-
-            metric = metrics.as_metric(eval_metric)
-            training = fit_loop.Training(
-                module=self,
-                batches=batches,
-                metric=metric,
-                batch_end=batch_end,
-                epoch_end=epoch_end,
-                validate=None if eval_data is None else validate,
-                validation_metric=validated,
-                in_flight=in_flight,
-                accumulate=accumulate,
-                count_pad=count_pad,
-                sparse_row_id_fn=sparse_row_id_fn,
-                monitor=monitor,
-                checkpoints=checkpoints,
-                known=given
-                | {"eval_metric": metric, "validation_metric": validation_metric},
-            )
-            training.known["history"] = training.history
-            begin = await checkpoints.begin(
-                Subjects(
-                    self,
-                    batches,
-                    metric,
-                    eval_data,
-                    (*batch_end, *epoch_end, *eval_batch_end, *eval_end),
-                    training.history,
-                ),
-                Position(begin_epoch),
-            )
-            outline = Outline(begin.epoch, num_epoch, length_hint(train_data, 0))
-            display = shown(progress, batch_end, outline, self.logger)
-            with training.history.noting_the_end():
-                async with display as training.display:
-                    return await training.run(begin, num_epoch)
+        return await fitting.fit(self, given, self._check_accumulation)
 
     # For the loops, and for subclasses that do better
 
@@ -751,42 +634,6 @@ class BaseModule:
                 return int(shape[axis])
         return batch_size(self.data_shapes)
 
-    async def _predict_batch(self, batch: Any) -> list[NDArray]:
-        step = await self._dispatch_predict(batch)
-        outputs, axes = await step.outputs(), self._axes_of(step)
-        real = predict.real_rows(outputs, padding(batch), axes)
-        return [face(output) for output in real]
-
-    async def _predict_all(
-        self,
-        eval_data: Any,
-        num_batch: int | None,
-        reset: bool,
-        sparse_row_id_fn: Any,
-        in_flight: int,
-    ) -> tuple[list[list[Array]], Sequence[int]]:
-        """Outputs per batch, and the batch axes of the outputs."""
-        per_batch: list[list[Array]] = []
-        async with reading(eval_data) as batches:
-            if reset:
-                await batches.reset()
-            axes = await predict.run(
-                self,
-                batches,
-                num_batch=num_batch,
-                sparse_row_id_fn=sparse_row_id_fn,
-                collect=per_batch.append,
-                in_flight=self._in_flight(in_flight),
-            )
-        return per_batch, axes
-
-    def _in_flight(self, in_flight: int) -> int:
-        if in_flight not in range(1, self.in_flight_limit + 1):
-            raise ArgumentError(
-                f"`in_flight` must be from 1 to {self.in_flight_limit}, not {in_flight}"
-            )
-        return in_flight
-
     def _need_bound(self, call: str) -> None:
         requirements.need_bound(self, call)
 
@@ -796,9 +643,3 @@ class BaseModule:
 
     def _abstract(self, member: str) -> NotImplementedError:
         return NotImplementedError(f"{type(self).__name__} does not define `{member}`")
-
-
-def _uniform() -> Any:
-    from asyncmod.initializer import Uniform
-
-    return Uniform(0.01)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import trio
 
+from asyncmod.errors import ArgumentError
 from asyncmod.io.adapter import SourceAdapter, as_async
 from asyncmod.io.batch import DataBatch
 from asyncmod.io.iterator import BatchIterator
@@ -101,6 +102,13 @@ def padding(batch: Any) -> int:
 def limit(num_batch: int | None) -> float:
     """`num_batch` as a bound: None and negative numbers mean all batches."""
     return float("inf") if num_batch is None or num_batch < 0 else num_batch
+
+
+def check_in_flight(in_flight: int, most: int) -> int:
+    """Raise ArgumentError unless so many batches may be under way at once."""
+    if in_flight not in range(1, most + 1):
+        raise ArgumentError(f"`in_flight` must be from 1 to {most}, not {in_flight}")
+    return in_flight
 
 
 @asynccontextmanager
