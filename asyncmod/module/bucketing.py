@@ -4,12 +4,12 @@ Each batch names its bucket. `sym_gen(key)` makes the bucket's symbol when its f
 batch comes; the new module shares parameters, gradients and optimizer state with the
 default bucket, and has only its inputs, outputs and intermediate values for itself.
 
-Next: `asyncmod.module.buckets`, then `asyncmod.module.module`.
+Next: `asyncmod.module.bucket_routing`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from os import PathLike
 from typing import Any, Self
 
@@ -18,13 +18,16 @@ import trio
 from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
-    ArgumentTypeError,
-    MissingParameterError,
 )
 from asyncmod.io.batch import DataDesc
-from asyncmod.io.slices import whole
 from asyncmod.module import bind_arguments, bucket_files
-from asyncmod.module.bucket_shapes import describe, infer_labels
+from asyncmod.module.bucket_factory import (
+    BucketFactory,
+    SymbolGenerator,
+    saved_or_made,
+)
+from asyncmod.module.bucket_routing import BucketRouting
+from asyncmod.module.bucket_shapes import infer_labels
 from asyncmod.module.bucket_step import BucketStep
 from asyncmod.module.buckets import Bucket, BucketReport, Buckets
 from asyncmod.module.descriptions import parse_shapes
@@ -34,14 +37,10 @@ from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.step import Step
 from asyncmod.module.training_state import State
 from asyncmod.module.user_arrays import Parameters
-from asyncmod.symbol import NameManager
 from runtime.devices.contract import OnDeath
 from runtime.executor.accumulation import Part
 
 Path_ = str | PathLike[str]
-SymbolGenerator = Callable[
-    [Any], tuple[Any, Sequence[str] | None, Sequence[str] | None]
-]
 
 
 class BucketingModule(ScopedModule):
@@ -94,13 +93,7 @@ class BucketingModule(ScopedModule):
                 "`default_bucket_key` must be given: the key of a bucket whose symbol "
                 "has all parameters"
             )
-        if not callable(sym_gen):
-            raise ArgumentTypeError(
-                "`sym_gen` must be a function of a bucket key that returns (symbol, "
-                f"data_names, label_names), not {sym_gen!r}"
-            )
-        self._sym_gen = sym_gen
-        self._options = {
+        options = {
             "logger": logger,
             "context": context,
             "work_load_list": work_load_list,
@@ -108,15 +101,16 @@ class BucketingModule(ScopedModule):
             "compression_params": compression_params,
             "on_worker_death": on_worker_death,
         }
-        self._fixed_names = list(fixed_param_names or ())
-        self._state_names = list(state_names or ())
-        self._grad_req: Any = "write"
-        self._monitor: Any = None
-        self._changing = trio.Lock()
-        module = self._module(
-            self._generate(default_bucket_key), self._fixed_names, self._state_names
+        self._factory = BucketFactory(
+            sym_gen,
+            fixed_param_names or (),
+            state_names or (),
+            self.scope,
+            options,
         )
-        self._buckets = Buckets(Bucket(default_bucket_key, module), max_buckets)
+        default = Bucket(default_bucket_key, self._factory.default(default_bucket_key))
+        self._buckets = Buckets(default, max_buckets)
+        self._routing = BucketRouting(self, self._buckets, self._factory)
 
     # What it is made of
 
@@ -215,12 +209,12 @@ class BucketingModule(ScopedModule):
         if "shared_module" in arguments:
             raise ArgumentError("shared_module for BucketingModule is not supported")
         self.scope.runtime("bind")
-        async with self._changing:
+        async with self._routing.changing:
             if self.binded and not arguments.get("force_rebind"):
                 self.logger.warning("Already bound, ignoring bind()")
                 return
             await self._default.bind(**arguments)
-            self._grad_req = arguments.get("grad_req", "write")
+            self._factory.grad_req = arguments.get("grad_req", "write")
             self.binded = True
             self.for_training = self._default.for_training
             self.inputs_need_grad = self._default.inputs_need_grad
@@ -253,107 +247,14 @@ class BucketingModule(ScopedModule):
             labels = label_shapes or infer_labels(module, described, self._default)
             return described, labels
 
-        self._buckets.current = await self._live(bucket_key, shapes)
+        self._buckets.current = await self._routing.live(bucket_key, shapes)
 
     async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
         """Compile the bucket of a batch that comes next; the current bucket stays."""
         self._need_params("prepare")
-        data_batch = await self._whole(data_batch)
-        with (await self._route(data_batch)).in_use() as bucket:
+        data_batch = await self._routing.whole(data_batch)
+        with (await self._routing.of(data_batch)).in_use() as bucket:
             await bucket.module.prepare(data_batch, sparse_row_id_fn)
-
-    async def _route(self, batch: Any) -> Bucket:
-        """The bucket of a batch, compiled if it is new."""
-        if not hasattr(batch, "bucket_key"):
-            raise ArgumentError(
-                f"a batch for a BucketingModule needs `bucket_key`, and this "
-                f"{type(batch).__name__} has none: give DataBatch(..., bucket_key=...)"
-            )
-        default = self._default
-
-        def shapes(module: Module) -> tuple[Any, Any]:
-            return describe(batch, module, default)
-
-        return await self._live(batch.bucket_key, shapes)
-
-    async def _whole(self, batch: Any) -> Any:
-        """The batch, joined if it comes as one batch per context."""
-        first = self._default.core.need_executors("forward").first
-        return await whole(batch, first.data, first.labels)
-
-    async def _live(
-        self, key: Hashable, shapes: Callable[[Module], tuple[Any, Any]]
-    ) -> Bucket:
-        """A bucket that is compiled, and from now on the latest used one."""
-        bucket = self._buckets.use(key)
-        if bucket is not None:
-            return bucket
-        async with self._changing:
-            bucket = self._buckets.use(key)
-            if bucket is not None:
-                return bucket
-            self._need_bound("switch_bucket")
-            bucket = await self._bind_bucket(key, shapes)
-            freed = await self._buckets.add(bucket)
-            if freed:
-                listed = ", ".join(repr(key) for key in freed)
-                self.logger.info("freed the buckets %s, unused for longest", listed)
-            return bucket
-
-    async def _bind_bucket(
-        self, key: Hashable, shapes: Callable[[Module], tuple[Any, Any]]
-    ) -> Bucket:
-        generated = await trio.to_thread.run_sync(self._generate, key)
-        arguments = generated[0].list_arguments()
-        default = self._default
-        module = self._module(
-            generated,
-            [name for name in self._fixed_names if name in arguments],
-            [name for name in self._state_names if name in arguments],
-        )
-        # Random numbers must not depend on when a bucket is compiled.
-        module.core.seed = default.core.seed
-        _check_parameters(key, module, default)
-        data, labels = shapes(module)
-        grad_req = self._grad_req
-        if isinstance(grad_req, Mapping):
-            grad_req = {n: wish for n, wish in grad_req.items() if n in arguments}
-        await module.bind(
-            data_shapes=data,
-            label_shapes=labels,
-            for_training=self.for_training,
-            inputs_need_grad=self.inputs_need_grad,
-            grad_req=grad_req,
-            shared_module=default,
-        )
-        if self._monitor is not None:
-            module.install_monitor(self._monitor)
-        return Bucket(key, module)
-
-    def _generate(self, key: Any) -> tuple[Any, Any, Any]:
-        try:
-            with NameManager():
-                generated = self._sym_gen(key)
-        except Exception as error:
-            error.add_note(f"raised in `sym_gen` for the bucket key {key!r}")
-            raise
-        parts: Any = generated
-        if not isinstance(parts, list | tuple) or len(parts) != 3:
-            raise ArgumentTypeError(
-                "`sym_gen` must return (symbol, data_names, label_names); for the "
-                f"bucket key {key!r} it returned {parts!r}"
-            )
-        symbol, data_names, label_names = parts
-        return symbol, data_names, label_names
-
-    def _module(
-        self, generated: tuple[Any, Any, Any], fixed: list[str], states: list[str]
-    ) -> Module:
-        module = Module(
-            *generated, **self._options, fixed_param_names=fixed, state_names=states
-        )
-        module.scope = self.scope
-        return module
 
     async def _free(self) -> None:
         await self._buckets.aclose()
@@ -424,7 +325,7 @@ class BucketingModule(ScopedModule):
             ArgumentError: `sym_gen` or `default_bucket_key` is missing.
             OSError: a file cannot be read, or is damaged.
         """
-        _check_required(sym_gen, default_bucket_key)
+        saved_or_made({}, sym_gen, default_bucket_key)  # before files are read
         symbols, arguments, auxiliaries = await trio.to_thread.run_sync(
             bucket_files.load, prefix, epoch
         )
@@ -455,14 +356,8 @@ class BucketingModule(ScopedModule):
         Raises:
             ArgumentError: `sym_gen` or `default_bucket_key` is missing.
         """
-        generate = _check_required(sym_gen, default_bucket_key)
-        symbols = dict(sym_dict or {})
-
-        def saved_or_made(key: Any) -> tuple[Any, Any, Any]:
-            symbol, data_names, label_names = generate(key)
-            return symbols.get(key, symbol), data_names, label_names
-
-        module = cls(saved_or_made, default_bucket_key, **options)
+        generate = saved_or_made(dict(sym_dict or {}), sym_gen, default_bucket_key)
+        module = cls(generate, default_bucket_key, **options)
         module._default.core.loaded = (dict(arg_params or {}), dict(aux_params or {}))
         module._default.params_initialized = True
         module.params_initialized = True
@@ -505,7 +400,7 @@ class BucketingModule(ScopedModule):
     ) -> None:
         """Install one optimizer for all buckets; see Module.init_optimizer."""
         self._need_params("init_optimizer")
-        async with self._changing:
+        async with self._routing.changing:
             if self.optimizer_initialized and not force_init:
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
@@ -541,8 +436,8 @@ class BucketingModule(ScopedModule):
             MissingParameterError, ShapeError: see `switch_bucket`.
         """
         self._need_params("forward")
-        data_batch = await self._whole(data_batch)
-        with (await self._route(data_batch)).in_use() as bucket:
+        data_batch = await self._routing.whole(data_batch)
+        with (await self._routing.of(data_batch)).in_use() as bucket:
             await bucket.module.forward(data_batch, is_train)
             self._buckets.current = bucket
 
@@ -559,8 +454,8 @@ class BucketingModule(ScopedModule):
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update as one message to each device; see Module."""
         self._need_params("step")
-        data_batch = await self._whole(data_batch)
-        with (await self._route(data_batch)).in_use() as bucket:
+        data_batch = await self._routing.whole(data_batch)
+        with (await self._routing.of(data_batch)).in_use() as bucket:
             await bucket.module.step(data_batch)
             self._buckets.current = bucket
 
@@ -607,7 +502,7 @@ class BucketingModule(ScopedModule):
         """Install a monitor on all buckets, also on those that come later."""
         for bucket in self._buckets:
             bucket.module.install_monitor(mon)
-        self._monitor = mon
+        self._factory.monitor = mon
 
     # For the loops, and for modules that are made of modules
 
@@ -627,8 +522,8 @@ class BucketingModule(ScopedModule):
         await self._default._update(part)
 
     async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        batch = await self._whole(batch)
-        with (await self._route(batch)).in_use() as bucket:
+        batch = await self._routing.whole(batch)
+        with (await self._routing.of(batch)).in_use() as bucket:
             step = await bucket.module._dispatch_step(batch, part)
             before, self._buckets.current = self._buckets.current, bucket
 
@@ -639,8 +534,8 @@ class BucketingModule(ScopedModule):
             return BucketStep(step, bucket.module, withdrawn)
 
     async def _dispatch_predict(self, batch: Any) -> Step:
-        batch = await self._whole(batch)
-        with (await self._route(batch)).in_use() as bucket:
+        batch = await self._routing.whole(batch)
+        with (await self._routing.of(batch)).in_use() as bucket:
             step = await bucket.module._dispatch_predict(batch)
             return BucketStep(step, bucket.module)
 
@@ -678,30 +573,3 @@ class BucketingModule(ScopedModule):
     @property
     def _current(self) -> Module:
         return self._buckets.current.module
-
-
-def _check_required(
-    sym_gen: SymbolGenerator | None, default_bucket_key: Any
-) -> SymbolGenerator:
-    if sym_gen is None or default_bucket_key is None:
-        raise ArgumentError(
-            "a BucketingModule is loaded with `sym_gen` and `default_bucket_key`: the "
-            "files do not say which arguments are data and labels"
-        )
-    return sym_gen
-
-
-def _check_parameters(key: Hashable, module: Module, default: Module) -> None:
-    """Refuse a bucket whose parameters the default bucket has no memory for.
-
-    Raises:
-        MissingParameterError: naming the first.
-    """
-    known = set(default._parameter_names())
-    for name in module._parameter_names():
-        if name not in known:
-            raise MissingParameterError(
-                f"the bucket {key!r} has the parameter `{name}`, which the default "
-                "bucket lacks; all buckets share the parameters of the default bucket: "
-                "choose as `default_bucket_key` a bucket that has them all"
-            )

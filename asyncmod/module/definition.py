@@ -100,6 +100,11 @@ class Definition:
         return [name for name in self.symbol.list_arguments() if name not in inputs]
 
     @property
+    def value_names(self) -> list[str]:
+        """What has values: parameters and auxiliary states."""
+        return [*self.parameter_names, *self.symbol.list_auxiliary_states()]
+
+    @property
     def trained_names(self) -> list[str]:
         """Parameters that are not fixed."""
         return [name for name in self.parameter_names if name not in self.fixed_names]

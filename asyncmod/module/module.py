@@ -585,9 +585,7 @@ class Module(ScopedModule):
     # For the loops, and for modules that are made of modules
 
     def _parameter_names(self) -> list[str]:
-        definition = self.core.definition
-        states: list[str] = definition.symbol.list_auxiliary_states()
-        return [*definition.parameter_names, *states]
+        return self.core.definition.value_names
 
     def _held_states(self) -> list[str]:
         return self.core.definition.state_names
