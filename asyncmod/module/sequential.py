@@ -3,13 +3,12 @@
 Follow one batch: `forward` runs child after child, on whatever devices each has;
 outputs cross merged. `backward` goes the other way with the gradients of the inputs.
 
-Next: `asyncmod.module.child`.
+Next: `asyncmod.module.chain`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Self
 
@@ -19,26 +18,19 @@ from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
-    ModuleStateError,
-    NameMismatchError,
 )
 from asyncmod.io.batch import DataDesc
-from asyncmod.io.slices import is_sliced, whole
-from asyncmod.module import bind_arguments, parameters
+from asyncmod.module import bind_arguments, requirements
 from asyncmod.module.base import BaseModule
 from asyncmod.module.batches import Array
+from asyncmod.module.binding import check_training
+from asyncmod.module.chain import Chain
+from asyncmod.module.chain_binding import bind_children, check_requests
 from asyncmod.module.chain_step import ChainStep
-from asyncmod.module.child import (
-    Child,
-    batch_for,
-    is_users,
-    next_batch,
-    outputs_of,
-    wired,
-)
+from asyncmod.module.chain_values import setting
+from asyncmod.module.child import Child
 from asyncmod.module.descriptions import parse_shapes
 from asyncmod.module.flight import Flight
-from asyncmod.module.python_module import PythonModule
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
 from asyncmod.module.step import Step
@@ -68,13 +60,8 @@ class SequentialModule(ScopedModule):
 
     def __init__(self, logger: Any = None) -> None:
         super().__init__(logger)
-        self._children: list[Child] = []
+        self._chain = Chain(self)
         self._label_shapes: list[DataDesc] = []
-        # Taking it is where a call can be cancelled; then it runs to its end, but for
-        # the user's own code.
-        self._running = trio.Lock()
-        # What an error, or cancelled code of the user's, has cut short, if anything.
-        self._torn: str | None = None
 
     def add(self, module: BaseModule, **meta: Any) -> Self:
         """Append a module; the sequence must be bound and initialized after it.
@@ -123,7 +110,7 @@ class SequentialModule(ScopedModule):
     @property
     def label_names(self) -> list[str]:
         """Names of the labels, of all modules that take them."""
-        names = [n for child in self._takers() for n in child.module.label_names]
+        names = [n for child in self._chain.takers for n in child.module.label_names]
         return list(dict.fromkeys(names))
 
     @property
@@ -192,69 +179,31 @@ class SequentialModule(ScopedModule):
                 "Attempting to bind an empty SequentialModule: add modules first"
             )
         self.scope.runtime("bind")
-        async with self._running:
+        async with self._chain.running:
             if self.binded and not arguments.get("force_rebind"):
                 self.logger.warning("Already bound, ignoring bind()")
                 return
             for_training = arguments.get("for_training", True)
             inputs_need_grad = arguments.get("inputs_need_grad", False)
-            if inputs_need_grad and not for_training:
-                raise ArgumentError(
-                    "inputs_need_grad=True needs for_training=True: without training "
-                    "there are no gradients"
-                )
+            check_training(for_training, inputs_need_grad)
             grad_req = arguments.get("grad_req", "write")
-            self._check_requests(grad_req)
+            check_requests(grad_req, {*self.data_names, *self._parameter_names()})
             labels = parse_shapes("label_shapes", arguments.get("label_shapes"))
-            described = list(parse_shapes("data_shapes", arguments["data_shapes"]))
+            data = parse_shapes("data_shapes", arguments["data_shapes"])
             self.binded = False
-            for position, child in enumerate(self._children):
-                if position > 0:
-                    described = wired(child, position, described)
-                await child.module.bind(
-                    data_shapes=described,
-                    label_shapes=list(labels) if child.take_labels else None,
-                    for_training=for_training,
-                    inputs_need_grad=inputs_need_grad
-                    or (for_training and position > 0),
-                    force_rebind=True,
-                    grad_req=self._request(position, grad_req),
-                )
-                described = outputs_of(child.module)
-            self._label_shapes = list(labels) if self._takers() else []
+            await bind_children(
+                self._children,
+                data,
+                labels,
+                for_training=for_training,
+                inputs_need_grad=inputs_need_grad,
+                grad_req=grad_req,
+            )
+            self._label_shapes = list(labels) if self._chain.takers else []
             self.for_training = for_training
             self.inputs_need_grad = inputs_need_grad
-            self._torn = None
+            self._chain.torn = None
             self.binded = True
-
-    def _check_requests(self, grad_req: Any) -> None:
-        """Refuse requests by name that no module has use for."""
-        if isinstance(grad_req, Mapping):
-            known = {*self.data_names, *self._parameter_names()}
-            for name in grad_req:
-                if name not in known:
-                    raise NameMismatchError(
-                        f"`grad_req` names `{name}`, which is neither data nor a "
-                        f"parameter of the sequence: {', '.join(sorted(known))}"
-                    )
-
-    def _request(self, position: int, grad_req: Any) -> Any:
-        """What a module gets for `grad_req`.
-
-        Gradients that only go from module to module are written, never added up: what
-        adds up are those of the parameters.
-        """
-        module = self._children[position].module
-        if isinstance(module, PythonModule):
-            return "write"
-        if grad_req == "add" and position > 0:
-            return dict.fromkeys(module._trained_names(), "add")
-        if isinstance(grad_req, Mapping):
-            names = set(module._parameter_names())
-            if position == 0:
-                names.update(module.data_names)
-            return {n: wish for n, wish in grad_req.items() if n in names}
-        return grad_req
 
     async def _free(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -285,11 +234,12 @@ class SequentialModule(ScopedModule):
         self._need_bound("init_params")
         if self.params_initialized and not force_init:
             return
-        async with self._setting(arg_params, aux_params, allow_extra):
+        async with setting(self._chain, arg_params, aux_params, allow_extra):
             for child in self._children:
                 await child.module.init_params(
                     initializer, arg_params, aux_params, allow_missing, force_init, True
                 )
+            self.params_initialized = True
 
     async def set_params(
         self,
@@ -303,55 +253,12 @@ class SequentialModule(ScopedModule):
         self._need_bound("set_params")
         if self.params_initialized and not force_init:
             return
-        async with self._setting(arg_params, aux_params, allow_extra):
+        async with setting(self._chain, arg_params, aux_params, allow_extra):
             for child in self._children:
                 await child.module.set_params(
                     arg_params, aux_params, allow_missing, force_init, True
                 )
-
-    @asynccontextmanager
-    async def _setting(
-        self,
-        arg_params: Mapping[str, Any] | None,
-        aux_params: Mapping[str, Any] | None,
-        allow_extra: bool,
-    ) -> AsyncIterator[None]:
-        """Check names, then set values in the body, in all modules or in none."""
-        names = [child.module._parameter_names() for child in self._children]
-        self._check_duplicates(names)
-        if not allow_extra:
-            known = dict.fromkeys(name for part in names for name in part)
-            parameters.check_extra(arg_params, known)
-            parameters.check_extra(aux_params, known)
-        async with self._running:
-            before = [
-                await child.module.get_params()
-                if child.module.params_initialized
-                else None
-                for child in self._children
-            ]
-            with trio.CancelScope(shield=True):
-                try:
-                    yield
-                except BaseException:
-                    for child, values in zip(self._children, before, strict=True):
-                        if values is not None:
-                            await child.module.set_params(*values)
-                    raise
-                self.params_initialized = True
-
-    def _check_duplicates(self, names: Sequence[Sequence[str]]) -> None:
-        owners: dict[str, int] = {}
-        for position, part in enumerate(names):
-            for name in part:
-                owner = owners.setdefault(name, position)
-                if owner != position:
-                    kinds = [type(child.module).__name__ for child in self._children]
-                    raise NameMismatchError(
-                        f'Duplicated parameter names: name "{name}" in layer '
-                        f"{position} ({kinds[position]}) is already used in layer "
-                        f"{owner} ({kinds[owner]})"
-                    )
+            self.params_initialized = True
 
     def _parameter_names(self) -> list[str]:
         return [n for child in self._children for n in child.module._parameter_names()]
@@ -364,7 +271,7 @@ class SequentialModule(ScopedModule):
         self._need_params("get_params")
         arguments: Parameters = {}
         auxiliaries: Parameters = {}
-        async with self._running:
+        async with self._chain.running:
             for child in self._children:
                 own_arguments, own_auxiliaries = await child.module.get_params()
                 arguments.update(own_arguments)
@@ -384,7 +291,7 @@ class SequentialModule(ScopedModule):
         counts and with the parameter names of the first module, as in MXNet.
         """
         self._need_params("init_optimizer")
-        async with self._running:
+        async with self._chain.running:
             if self.optimizer_initialized and not force_init:
                 self.logger.warning("optimizer already initialized, ignoring...")
                 return
@@ -401,19 +308,8 @@ class SequentialModule(ScopedModule):
         """Run the modules one after another on a batch; see Module.forward."""
         self._need_params("forward")
         training = self.for_training if is_train is None else is_train
-        async with self._running:
-            await self._forward(data_batch, training)
-
-    async def _forward(self, data_batch: Any, training: bool) -> None:
-        batch = data_batch = await self._whole(data_batch)
-        for position, child in enumerate(self._children):
-            with trio.CancelScope(shield=not is_users(child.module, "forward")):
-                if position > 0:
-                    outputs = await self._children[position - 1].module.get_outputs()
-                    batch = next_batch(outputs, data_batch)
-                await child.module.forward(batch_for(child, batch), training)
-                self._torn = "forward"
-        self._torn = None
+        async with self._chain.running:
+            await self._chain.forward(data_batch, training)
 
     async def backward(self, out_grads: Any = None) -> None:
         """Compute gradients, from the last module to the first; see Module.backward.
@@ -427,19 +323,9 @@ class SequentialModule(ScopedModule):
                 Module.backward.
         """
         self._need_params("backward")
-        async with self._running:
-            self._check_whole("backward")
-            await self._backward(out_grads)
-
-    async def _backward(self, out_grads: Any) -> None:
-        for position in reversed(range(len(self._children))):
-            module = self._children[position].module
-            with trio.CancelScope(shield=not is_users(module, "backward")):
-                await module.backward(out_grads)
-                if position > 0:
-                    out_grads = await module.get_input_grads()
-                self._torn = "backward"
-        self._torn = None
+        async with self._chain.running:
+            self._chain.check_whole("backward")
+            await self._chain.backward(out_grads)
 
     async def update(self) -> None:
         """Update the parameters of all modules; a cancelled call updates all or none.
@@ -451,11 +337,6 @@ class SequentialModule(ScopedModule):
         self._need_optimizer("update")
         await self._update(None)
 
-    async def _update_children(self, part: Part | None) -> None:
-        with trio.CancelScope(shield=True):
-            for child in self._children:
-                await child.module._update(part)
-
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update of one batch.
 
@@ -463,18 +344,13 @@ class SequentialModule(ScopedModule):
         gradient functions of Python modules are cut short.
         """
         self._need_optimizer("step")
-        async with self._running:
-            await self._step(data_batch)
-
-    async def _step(self, data_batch: Any, part: Part | None = None) -> None:
-        await self._forward(data_batch, True)
-        await self._backward(None)
-        await self._update_children(part)
+        async with self._chain.running:
+            await self._chain.step(data_batch)
 
     async def zero_grad(self) -> None:
         """Set all gradients to zero; for `grad_req="add"`."""
         self._need_bound("zero_grad")
-        async with self._running:
+        async with self._chain.running:
             with trio.CancelScope(shield=True):
                 for child in self._children:
                     await child.module.zero_grad()
@@ -506,7 +382,7 @@ class SequentialModule(ScopedModule):
         if states is not None:
             check_count(states, names)
         begin = 0
-        async with self._running:
+        async with self._chain.running:
             for child in self._children:
                 end = begin + len(child.module._held_states())
                 if end > begin:
@@ -520,17 +396,14 @@ class SequentialModule(ScopedModule):
     async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
         """Gradients of the first module's data; see Module.get_input_grads."""
         self._need_params("get_input_grads")
-        if not self.inputs_need_grad:
-            raise ModuleStateError(
-                "`get_input_grads` needs `await mod.bind(..., inputs_need_grad=True)`"
-            )
+        requirements.need_input_gradients(self)
         return await self._children[0].module.get_input_grads(merge_multi_context)
 
     async def get_grads(self) -> Parameters:
         """Gradient of each parameter of all modules; see Module.get_grads."""
         self._need_bound("get_grads")
         gradients: Parameters = {}
-        async with self._running:
+        async with self._chain.running:
             for child in self._children:
                 gradients.update(await child.module.get_grads())
         return gradients
@@ -540,9 +413,9 @@ class SequentialModule(ScopedModule):
     ) -> None:
         """Update a metric with the outputs of each module that takes labels."""
         self._need_params("update_metric")
-        async with self._running:
+        async with self._chain.running:
             with trio.CancelScope(shield=True):
-                for child in self._takers():
+                for child in self._chain.takers:
                     await child.module.update_metric(eval_metric, labels, pre_sliced)
 
     def install_monitor(self, mon: Any) -> None:
@@ -559,37 +432,16 @@ class SequentialModule(ScopedModule):
 
     async def _update(self, part: Part | None) -> None:
         self._need_optimizer("update")
-        async with self._running:
-            self._check_whole("update")
-            await self._update_children(part)
-
-    async def _whole(self, batch: Any) -> Any:
-        """The batch, joined if it comes as one batch per context."""
-        if is_sliced(batch):
-            return await whole(batch, self.data_shapes, self.label_shapes)
-        return batch
+        async with self._chain.running:
+            self._chain.check_whole("update")
+            await self._chain.update(part)
 
     async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
         self._need_optimizer("fit")
-        async with self._running:
-            await self._step(batch, part)
-            outputs = {
-                position: await child.module.get_outputs()
-                for position, child in enumerate(self._children)
-                if child.take_labels or child is self._children[-1]
-            }
-        return ChainStep.of(outputs)
+        return await self._chain.dispatch_step(batch, part)
 
     async def _dispatch_predict(self, batch: Any) -> Step:
-        """In buffers of their own where the modules have them."""
-        fed = batch = await self._whole(batch)
-        outputs = {}
-        async with self._running:
-            for position, child in enumerate(self._children):
-                step = await child.module._dispatch_predict(batch_for(child, fed))
-                outputs[position] = await step.outputs()
-                fed = next_batch(outputs[position], batch)
-        return ChainStep.of(outputs)
+        return await self._chain.dispatch_predict(batch)
 
     async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
         step = flight.step
@@ -620,21 +472,12 @@ class SequentialModule(ScopedModule):
         for child in self._children:
             await child.module._synchronize()
 
-    # Checks
+    # Inside
 
-    def _takers(self) -> list[Child]:
-        return [child for child in self._children if child.take_labels]
-
-    def _check_whole(self, call: str) -> None:
-        if self._torn is not None:
-            raise ModuleStateError(
-                f"`{call}` needs all modules to be at the same batch, and the last "
-                f"{self._torn} was cut short: `await mod.forward(batch)` again"
-            )
+    @property
+    def _children(self) -> list[Child]:
+        return self._chain.children
 
     def _need_optimizer(self, call: str) -> None:
         self._need_params(call)
-        if not self.optimizer_initialized:
-            raise ModuleStateError(
-                f"`{call}` needs an optimizer: `await mod.init_optimizer()` first"
-            )
+        requirements.need_optimizer(call, there=self.optimizer_initialized)

@@ -578,7 +578,7 @@ async def test_cancelled_reading_disturbs_nothing(name: str, place: GatePlace) -
 
         async def check(finished: bool) -> None:
             assert same(await sequence.get_outputs(), [before])
-            assert not sequence._running.locked()
+            assert not sequence._chain.running.locked()
 
         assert await cancel_at_every_step(call, check, runtime=runtime, place=place) > 1
         await sequence.backward()
