@@ -52,7 +52,7 @@ class DenseStep:
         return Entry(self.activation or self.layer)
 
     @property
-    def _name(self) -> str:
+    def name(self) -> str:
         return "+".join(node.name for node in self.nodes)
 
     def _sizes(self, b: Builder) -> tuple[int, int, int]:
@@ -62,37 +62,44 @@ class DenseStep:
             size *= extent
         return size // k, n, k
 
-    def _data(self, b: Builder) -> Matrix:
+    def data(self, b: Builder) -> Matrix:
+        """What it reads, one row for each row of the batch."""
         m, _, k = self._sizes(b)
         return Matrix.of(b.dense(self.layer.inputs[0]), m, k)
 
-    def _weight(self, b: Builder) -> Matrix:
+    def weight(self, b: Builder) -> Matrix:
+        """Its weight, one row for each hidden unit."""
         _, n, k = self._sizes(b)
         return Matrix.of(b.dense(self.layer.inputs[1]), n, k)
 
-    def _weight_panels(self, b: Builder, weight: Matrix) -> Panels:
+    def weight_panels(self, b: Builder, weight: Matrix) -> Panels:
         """Panels of the weight, which are packed only when it has changed."""
         if self.layer.inputs[1] in b.parameters:
-            return pack(b, self._name, weight, "pack", "packed")
-        return pack(b, self._name, weight)
+            return pack(b, self.name, weight, "pack", "packed")
+        return pack(b, self.name, weight)
 
     def forward(self, b: Builder) -> None:
-        x, weight = self._data(b), self._weight(b)
         target = b.output(self.output)
         b.define(self.output, target)
+        self.multiply(b, target)
+
+    def multiply(self, b: Builder, target: Dense) -> None:
+        """Emit the forward, to a given place."""
+        x, weight = self.data(b), self.weight(b)
         bias = None
         if not self.layer.attributes.no_bias:
             bias = b.dense(self.layer.inputs[2]).at
         # In training the weight changes every time: better to pack what is smaller.
         large = weight.rows * weight.columns >= _LARGE_WEIGHT
-        transposed = b.is_train and large and x.rows < weight.rows
+        few = x.rows < min(weight.rows, weight.columns)
+        transposed = b.is_train and large and few
         if transposed:
-            factors = weight, pack(b, self._name, x.transpose)
+            factors = weight, pack(b, self.name, x.transpose)
         else:
-            factors = x, self._weight_panels(b, weight.transpose)
+            factors = x, self.weight_panels(b, weight.transpose)
         multiply(
             b,
-            self._name,
+            self.name,
             *factors,
             target.at,
             transposed=transposed,
@@ -117,19 +124,19 @@ class DenseStep:
         if dy is None or self.activation is None or self.output in self.masked.done:
             return dy
         in_place = b.gradients.accumulator(self.output) is dy
-        dz = dy if in_place else b.new_dense(f"{self._name}.dz", dy.shape, dy.dtype)
+        dz = dy if in_place else b.new_dense(f"{self.name}.dz", dy.shape, dy.dtype)
         activation_backward(b, self.activation, dy, b.dense(self.output), dz)
         return dz
 
     def _weight_gradient(self, b: Builder, dz: Dense) -> None:
         m, n, _ = self._sizes(b)
         weight = self.layer.inputs[1]
-        panels = pack(b, self._name, self._data(b))
+        panels = pack(b, self.name, self.data(b))
         before = b.gradients.accumulator(weight)
         target = before if isinstance(before, Dense) else b.gradients.fresh(weight)
         multiply(
             b,
-            self._name,
+            self.name,
             Matrix.of(dz, m, n).transpose,
             panels,
             target.at,
@@ -147,7 +154,7 @@ class DenseStep:
         target = before if isinstance(before, Dense) else b.gradients.fresh(bias)
         b.kernel(
             "column_sums",
-            self._name,
+            self.name,
             ("sums",),
             cost.floats(m * n),
             x=dz.at,
@@ -162,10 +169,10 @@ class DenseStep:
 
     def _data_gradient(self, b: Builder, dz: Dense) -> None:
         m, n, _ = self._sizes(b)
-        data, weight = self.layer.inputs[0], self._weight(b)
+        data, weight = self.layer.inputs[0], self.weight(b)
         panels = panels_in_place(weight) if m <= _FEW_ROWS else None
         if panels is None:
-            panels = self._weight_panels(b, weight)
+            panels = self.weight_panels(b, weight)
         before = b.gradients.accumulator(data)
         target = before if isinstance(before, Dense) else b.gradients.fresh(data)
         below = self.masked.activated.get(data)
@@ -174,7 +181,7 @@ class DenseStep:
             self.masked.done.add(data)
         multiply(
             b,
-            self._name,
+            self.name,
             Matrix.of(dz, m, n),
             panels,
             target.at,

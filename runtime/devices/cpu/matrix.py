@@ -51,6 +51,11 @@ class Panels:
     size: int
     row: int
 
+    def below(self, first: int) -> Panels:
+        """The rows from `first` on."""
+        at = At(self.at.buffer, self.at.offset + 4 * first * self.row)
+        return Panels(at, self.columns, self.size, self.row)
+
 
 def pack(
     b: Builder,

@@ -2,9 +2,10 @@
 
 Fusions, each only where the value in between has one reader and is no output:
 FullyConnected or Convolution + Activation; Activation + max Pooling (in this order in
-the graph, swapped in the kernel); BatchNorm (+ elementwise sum) (+ Activation). In
-training a Convolution takes along the sums that a BatchNorm behind it needs; in
-prediction it is one step with it and all that is fused behind.
+the graph, swapped in the kernel); BatchNorm (+ elementwise sum) (+ Activation);
+FullyConnected + SoftmaxOutput. In training a Convolution takes along the sums that a
+BatchNorm behind it needs; in prediction it is one step with it and all that is fused
+behind.
 
 Next: `runtime.devices.cpu.dense` and its neighbors for the rows of each step.
 """
@@ -18,6 +19,7 @@ from runtime.devices.cpu.convolution import ConvolutionStep, Statistics
 from runtime.devices.cpu.dense import DenseStep, Masked
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
 from runtime.devices.cpu.embedding import EmbeddingStep
+from runtime.devices.cpu.head import HeadStep
 from runtime.devices.cpu.pooling import PoolStep
 from runtime.devices.cpu.recurrent import RecurrentStep, can_recur
 from runtime.devices.cpu.softmax import SoftmaxStep
@@ -93,6 +95,10 @@ class Selection:
             source = self._only(node.inputs[0], "Activation")
             if source is not None and node.attributes.pool_type == "max":
                 return PoolStep(node, source)
+        if self._is(node, "SoftmaxOutput") and self._can_head(node):
+            layer = self._only(node.inputs[0], "FullyConnected")
+            if layer is not None and self._floats(layer):
+                return HeadStep(self._dense(layer, None), SoftmaxStep(node))
         return None
 
     def _behind_activation(self, node: Node) -> Step | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
 from runtime.graph.build import Builder
+from runtime.graph.draft import At, Dense
 from runtime.graph.ir import Entry, Node
 
 _NORMALIZATIONS = {"null": 0, "batch": 1, "valid": 2}
@@ -25,6 +26,10 @@ class SoftmaxStep:
         output = Entry(self.node)
         source, target = b.dense(self.node.inputs[0]), b.output(output)
         b.define(output, target)
+        self.normalize(b, source, target)
+
+    def normalize(self, b: Builder, source: Dense, target: Dense) -> None:
+        """Emit the forward; target may be source."""
         rows, classes = target.shape
         b.kernel(
             "softmax",
@@ -38,23 +43,48 @@ class SoftmaxStep:
         )
 
     def backward(self, b: Builder) -> None:
-        data, label = self.node.inputs
+        data = self.node.inputs[0]
         if not b.gradients.wanted(data):
             return
+        target = b.gradients.fresh(data)
+        self.slope(b, target, 0)
+        b.gradients.contribute(data, target)
+
+    def slope(
+        self,
+        b: Builder,
+        target: Dense,
+        first: int,
+        sums: At | None = None,
+        add: bool = False,
+    ) -> None:
+        """Emit the gradient for the classes from `first` on.
+
+        Args:
+            b: Where to.
+            target: Rows of as many classes as are asked for.
+            first: The first class.
+            sums: Place for the sum of these rows.
+            add: Add to what is there instead.
+        """
         p = self.node.attributes
         value = b.dense(Entry(self.node))
-        rows, classes = value.shape
-        target = b.gradients.fresh(data)
+        (rows, classes), count = value.shape, target.shape[1]
         b.kernel(
             "softmax_output_backward",
             self.node.name,
-            ("dx",),
-            cost.floats(3 * rows * classes),
+            ("dx", "sums"),
+            cost.floats(3 * rows * count),
             y=value.at,
-            label=b.dense(label).at,
+            label=b.dense(self.node.inputs[1]).at,
             dx=target.at,
+            dx_row=count,
             rows=rows,
             classes=classes,
+            first=first,
+            count=count,
+            sums=0 if sums is None else sums,
+            accumulate=int(add),
             grad_scale=float(p.grad_scale),
             use_ignore=int(p.use_ignore),
             ignore_label=float(p.ignore_label),
@@ -62,4 +92,3 @@ class SoftmaxStep:
             normalization=_NORMALIZATIONS[p.normalization],
             batch=rows,
         )
-        b.gradients.contribute(data, target)

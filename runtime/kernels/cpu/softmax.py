@@ -8,6 +8,7 @@ from runtime.kernels.cpu.activation import exponential
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.vector import (
     LANES,
+    fill_bytes,
     get,
     inlined,
     keep_first,
@@ -60,8 +61,13 @@ def softmax_output_backward(
     y: int,
     label: int,
     dx: int,
+    dx_row: int,
     rows: int,
     classes: int,
+    first: int,
+    count: int,
+    sums: int,
+    accumulate: int,
     grad_scale: float,
     use_ignore: int,
     ignore_label: float,
@@ -76,7 +82,10 @@ def softmax_output_backward(
     y - 1 + a and all others y - a / (classes - 1). `use_ignore` clears rows whose
     label is `ignore_label`. Scale: `grad_scale`, divided by `batch` (normalization
     1) or by the number of labels that are not `ignore_label`, at least 1 (2).
-    dx may be y.
+
+    Only the `count` classes from `first` on are written, as rows of dx that are
+    `dx_row` floats apart. `sums`, unless it is 0, gets the sum of these rows (+ what
+    it holds). dx may be y.
     """
     ignored = int(ignore_label)
     scale = grad_scale
@@ -92,27 +101,34 @@ def softmax_output_backward(
     share = np.float32(0)
     if classes > 1:
         share = np.float32(smooth_alpha / (classes - 1))
+    if sums != 0 and accumulate == 0:
+        fill_bytes(sums, 4 * count)
     for row in range(rows):
-        a = y + 4 * row * classes
-        b = dx + 4 * row * classes
+        a = y + 4 * (row * classes + first)
+        b = dx + 4 * row * dx_row
         value = get(label, row)
         if use_ignore != 0 and is_ignored(value, ignored):
-            for i in range(0, classes, LANES):
-                store_first(b, i, zeros(), classes - i)
+            for i in range(0, count, LANES):
+                store_first(b, i, zeros(), count - i)
             continue
-        is_class = value > np.float32(-1) and value < np.float32(classes)
-        index = 0
-        if is_class:
-            index = int(value)
+        index = -1
+        if value > np.float32(-1) and value < np.float32(classes):
+            index = int(value) - first
+        is_here = index >= 0 and index < count
+        index = max(0, min(index, count - 1))
         probability = get(a, index)
-        for i in range(0, classes, LANES):
-            count = classes - i
-            store_first(
-                b, i, (load_first(a, i, count) - splat(share)) * splat(factor), count
-            )
-        if is_class:
+        for i in range(0, count, LANES):
+            left = count - i
+            slope = (load_first(a, i, left) - splat(share)) * splat(factor)
+            store_first(b, i, slope, left)
+        if is_here:
             put(
                 b,
                 index,
                 (probability - np.float32(1) + np.float32(smooth_alpha)) * factor,
             )
+        if sums != 0:
+            for i in range(0, count, LANES):
+                left = count - i
+                total = load_first(sums, i, left) + load_first(b, i, left)
+                store_first(sums, i, total, left)

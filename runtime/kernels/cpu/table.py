@@ -226,8 +226,8 @@ _FIELDS = {
     # Softmax and its loss head.
     "softmax": "x@ y@ rows classes",
     "softmax_output_backward": (
-        "y@ label@ dx@ rows classes grad_scale~ use_ignore ignore_label~ "
-        "smooth_alpha~ normalization batch"
+        "y@ label@ dx@ dx_row rows classes first count sums@ accumulate grad_scale~ "
+        "use_ignore ignore_label~ smooth_alpha~ normalization batch"
     ),
     # Updates.
     **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},

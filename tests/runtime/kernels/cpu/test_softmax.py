@@ -65,9 +65,9 @@ def expected_gradient(y, label, *, scale, ignore, use_ignore, alpha, mode, batch
     ("use_ignore", "alpha"), [*itertools.product([0, 1], [0, 0.1])]
 )
 @fast
-@given(classes=st.integers(2, 40), in_place=st.booleans())
+@given(classes=st.integers(2, 40), in_place=st.booleans(), add=st.booleans())
 def test_softmax_output_backward(
-    kernels: Kernels, classes, mode, use_ignore, alpha, in_place
+    kernels: Kernels, classes, mode, use_ignore, alpha, in_place, add
 ):
     memory, random = Memory(), np.random.default_rng(classes)
     labels = [0, classes - 1, classes, 1.5, 2, *BAD_LABELS]
@@ -84,13 +84,20 @@ def test_softmax_output_backward(
         mode=mode,
         batch=4,
     )
+    before = random.normal(size=classes)
+    sums = memory.array(before if add else np.full(classes, np.nan))
     kernels(
         "softmax_output_backward",
         y=y,
         label=label,
         dx=dx,
+        dx_row=classes,
         rows=len(labels),
         classes=classes,
+        first=0,
+        count=classes,
+        sums=sums,
+        accumulate=int(add),
         grad_scale=0.7,
         use_ignore=use_ignore,
         ignore_label=2.0,
@@ -99,4 +106,45 @@ def test_softmax_output_backward(
         batch=4,
     )
     np.testing.assert_allclose(dx, expected, rtol=2e-6, atol=1e-7)
+    total = expected.sum(axis=0) + before * add
+    np.testing.assert_allclose(sums, total, rtol=2e-6, atol=1e-6)
+    memory.check()
+
+
+@fast
+@given(st.integers(2, 60), st.integers(0, 59), st.integers(1, 60), st.integers(0, 3))
+def test_softmax_output_backward_of_some_classes(
+    kernels: Kernels, classes, first, count, beside
+):
+    memory, random = Memory(), np.random.default_rng(classes)
+    first = min(first, classes - 1)
+    count = min(count, classes - first)
+    labels = [*range(classes), *BAD_LABELS]
+    y = memory.array(softmax(random.normal(size=(len(labels), classes))))
+    label = memory.array(labels)
+    dx = memory.nans(len(labels), count + beside)
+    options = {"scale": 0.7, "ignore": -1.0, "use_ignore": 0, "alpha": 0.1}
+    expected = expected_gradient(y, label, mode=0, batch=1, **options)
+    kernels(
+        "softmax_output_backward",
+        y=y,
+        label=label,
+        dx=dx,
+        dx_row=count + beside,
+        rows=len(labels),
+        classes=classes,
+        first=first,
+        count=count,
+        sums=0,
+        accumulate=0,
+        grad_scale=0.7,
+        use_ignore=0,
+        ignore_label=-1.0,
+        smooth_alpha=0.1,
+        normalization=0,
+        batch=1,
+    )
+    part = expected[:, first : first + count]
+    np.testing.assert_allclose(dx[:, :count], part, rtol=2e-6, atol=1e-7)
+    assert np.isnan(dx[:, count:]).all()
     memory.check()
