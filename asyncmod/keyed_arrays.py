@@ -43,11 +43,13 @@ def pair_up(key: Key | Sequence[Key], value: Any, argument: str) -> Pairs:
 def row_numbers(row_ids: Any, count: int) -> list[Array]:
     """Row numbers for each of `count` arrays, from one array for all or a list.
 
+    They may be floats, which is what `mx.nd.array` makes unless told otherwise.
+
     Raises:
         ArgumentError: something else, or not as many as there are arrays.
     """
     several = isinstance(row_ids, list | tuple) and not all(
-        isinstance(row, int | np.integer) for row in row_ids
+        isinstance(row, int | float | np.number) for row in row_ids
     )
     each = list(row_ids) if several else [row_ids] * count
     if len(each) != count:
@@ -57,8 +59,11 @@ def row_numbers(row_ids: Any, count: int) -> list[Array]:
         )
     numbers = [np.asarray([] if rows is None else rows) for rows in each]
     for rows in numbers:
-        if rows.dtype.kind not in "iu" and (rows.size or row_ids is None):
-            raise ArgumentError(f"`row_ids` must be integers, not {row_ids!r}")
+        whole = rows.dtype.kind in "iu" or (
+            rows.dtype.kind == "f" and np.array_equal(rows, np.floor(rows))
+        )
+        if row_ids is None or not whole:
+            raise ArgumentError(f"`row_ids` must be whole numbers, not {row_ids!r}")
     return [rows.astype(np.int64).ravel() for rows in numbers]
 
 

@@ -152,13 +152,16 @@ class KVStore:
     async def pushpull(
         self, key: Keys, value: Values, out: Values = None, priority: int = 0
     ) -> None:
-        """`push`, then `pull` into `out`, or into `value` where that is None."""
+        """`push`, then `pull` into `out`, or into `value` where that is None.
+
+        As by `pull`, row-sparse arrays are passed over: `row_sparse_pull` fills them.
+        """
         pairs = self._checked(key, value, "value")
         outs = self._checked(key, value if out is None else out, "out")
 
         def exchange() -> None:
             self._push(pairs)
-            self._pull(outs)
+            self._pull(outs, ignore_sparse=True)
 
         await self._serve(exchange, pairs)
 
@@ -179,7 +182,7 @@ class KVStore:
             out: Arrays of the values' shapes, as for `pull`; a row-sparse one then has
                 these rows, and the cost follows them.
             priority: Accepted for MXNet's sake.
-            row_ids: Row numbers, in any order: one array of integers for all of `out`,
+            row_ids: Whole numbers in any order: one array of them for all of `out`,
                 or a list with one for each.
 
         Raises:
@@ -311,7 +314,7 @@ class KVStore:
                 self._updater(name, as_given(pushed), as_given(total))
             self._stored[name] = np.asarray(total)
 
-    def _pull(self, outs: Pairs, ignore_sparse: bool = False) -> None:
+    def _pull(self, outs: Pairs, ignore_sparse: bool) -> None:
         for name, arrays in outs:
             for array in arrays:
                 if isinstance(array, RowSparseNDArray):

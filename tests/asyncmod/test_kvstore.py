@@ -181,8 +181,9 @@ async def test_rows(shared: bool) -> None:
     [
         ([4], r"of key 'a' must be row numbers of shape \(4, 4\), and they are \[4\]"),
         ([-1], "must be row numbers"),
-        (np.array([0.5]), "`row_ids` must be integers"),
-        (None, "`row_ids` must be integers, not None"),
+        (np.array([0.5]), "`row_ids` must be whole numbers"),
+        (np.array([np.nan]), "`row_ids` must be whole numbers"),
+        (None, "`row_ids` must be whole numbers, not None"),
         ([np.array([1]), np.array([1])], "one for each array of `out`; there are 2"),
     ],
 )
