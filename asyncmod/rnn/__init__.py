@@ -18,6 +18,12 @@ if TYPE_CHECKING:
         save_rnn_checkpoint,
     )
     from asyncmod.rnn.combined_cells import BidirectionalCell, SequentialRNNCell
+    from asyncmod.rnn.convolutional_cells import (
+        BaseConvRNNCell,
+        ConvGRUCell,
+        ConvLSTMCell,
+        ConvRNNCell,
+    )
     from asyncmod.rnn.fused_cell import FusedRNNCell
     from asyncmod.rnn.modifier_cells import (
         DropoutCell,
@@ -28,9 +34,13 @@ if TYPE_CHECKING:
     from asyncmod.rnn.parameters import RNNParams
 
 __all__ = [
+    "BaseConvRNNCell",
     "BaseRNNCell",
     "BidirectionalCell",
     "BucketSentenceIter",
+    "ConvGRUCell",
+    "ConvLSTMCell",
+    "ConvRNNCell",
     "DropoutCell",
     "FusedRNNCell",
     "GRUCell",
@@ -48,9 +58,13 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BaseConvRNNCell": "rnn.convolutional_cells",
     "BaseRNNCell": "rnn.base",
     "BidirectionalCell": "rnn.combined_cells",
     "BucketSentenceIter": "io.bucket_sentence_iter",
+    "ConvGRUCell": "rnn.convolutional_cells",
+    "ConvLSTMCell": "rnn.convolutional_cells",
+    "ConvRNNCell": "rnn.convolutional_cells",
     "DropoutCell": "rnn.modifier_cells",
     "FusedRNNCell": "rnn.fused_cell",
     "GRUCell": "rnn.cells",

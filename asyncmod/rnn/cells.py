@@ -48,7 +48,7 @@ class RNNCell(BaseRNNCell):
         self._counter += 1
         name = f"{self._prefix}t{self._counter}_"
         total = self._dense.input(inputs, name) + self._dense.hidden(states[0], name)
-        output = _activate(total, self._activation, f"{name}out")
+        output = activate(total, self._activation, f"{name}out")
         return output, [output]
 
 
@@ -92,18 +92,7 @@ class LSTMCell(BaseRNNCell):
         self._counter += 1
         name = f"{self._prefix}t{self._counter}_"
         total = self._dense.input(inputs, name) + self._dense.hidden(states[0], name)
-        i, f, c, o = symbol.SliceChannel(total, num_outputs=4, name=f"{name}slice")
-        in_gate = _activate(i, "sigmoid", f"{name}i")
-        forget_gate = _activate(f, "sigmoid", f"{name}f")
-        transform = _activate(c, "tanh", f"{name}c")
-        out_gate = _activate(o, "sigmoid", f"{name}o")
-        memory = symbol.elemwise_add(
-            forget_gate * states[1], in_gate * transform, name=f"{name}state"
-        )
-        output = symbol.elemwise_mul(
-            out_gate, symbol.Activation(memory, act_type="tanh"), name=f"{name}out"
-        )
-        return output, [output, memory]
+        return lstm_step(total, states[1], "tanh", name)
 
 
 class GRUCell(BaseRNNCell):
@@ -141,19 +130,69 @@ class GRUCell(BaseRNNCell):
         name = f"{self._prefix}t{self._counter}_"
         i2h = self._dense.input(inputs, f"{name}_")
         h2h = self._dense.hidden(states[0], f"{name}_")
-        i2h_r, i2h_z, i2h_o = symbol.SliceChannel(
-            i2h, num_outputs=3, name=f"{name}_i2h_slice"
-        )
-        h2h_r, h2h_z, h2h_o = symbol.SliceChannel(
-            h2h, num_outputs=3, name=f"{name}_h2h_slice"
-        )
-        reset_gate = _activate(i2h_r + h2h_r, "sigmoid", f"{name}_r_act")
-        update_gate = _activate(i2h_z + h2h_z, "sigmoid", f"{name}_z_act")
-        fresh = _activate(i2h_o + reset_gate * h2h_o, "tanh", f"{name}_h_act")
-        output = symbol.elemwise_add(
-            (1.0 - update_gate) * fresh, update_gate * states[0], name=f"{name}out"
-        )
-        return output, [output]
+        return gru_step(i2h, h2h, states[0], "tanh", name)
+
+
+def lstm_step(
+    total: Symbol, memory: Symbol, activation: Activation, name: str, **slicing: int
+) -> tuple[Symbol, list[Symbol]]:
+    """What an LSTM does with its projections.
+
+    Args:
+        total: The sum of both projections: gates i, f, c, o one after another.
+        memory: The cell's memory of the step before.
+        activation: Of what is put into the memory, and of what is read from it.
+        name: What names begin with.
+        **slicing: Along which `axis` the gates lie, if it is not the second.
+    """
+    i, f, c, o = symbol.SliceChannel(
+        total, num_outputs=4, name=f"{name}slice", **slicing
+    )
+    in_gate = activate(i, "sigmoid", f"{name}i")
+    forget_gate = activate(f, "sigmoid", f"{name}f")
+    transform = activate(c, activation, f"{name}c")
+    out_gate = activate(o, "sigmoid", f"{name}o")
+    memory = symbol.elemwise_add(
+        forget_gate * memory, in_gate * transform, name=f"{name}state"
+    )
+    output = symbol.elemwise_mul(
+        out_gate, activate(memory, activation), name=f"{name}out"
+    )
+    return output, [output, memory]
+
+
+def gru_step(
+    i2h: Symbol, h2h: Symbol, state: Symbol, activation: Activation, name: str
+) -> tuple[Symbol, list[Symbol]]:
+    """What a GRU does with its projections.
+
+    Args:
+        i2h: That of the input: gates r and z and the new state, one after another.
+        h2h: That of the state, in the same order.
+        state: The state of the step before.
+        activation: Of the new state.
+        name: What names begin with.
+    """
+    i2h_r, i2h_z, i2h_o = symbol.SliceChannel(
+        i2h, num_outputs=3, name=f"{name}_i2h_slice"
+    )
+    h2h_r, h2h_z, h2h_o = symbol.SliceChannel(
+        h2h, num_outputs=3, name=f"{name}_h2h_slice"
+    )
+    reset_gate = activate(i2h_r + h2h_r, "sigmoid", f"{name}_r_act")
+    update_gate = activate(i2h_z + h2h_z, "sigmoid", f"{name}_z_act")
+    fresh = activate(i2h_o + reset_gate * h2h_o, activation, f"{name}_h_act")
+    output = symbol.elemwise_add(
+        (1.0 - update_gate) * fresh, update_gate * state, name=f"{name}out"
+    )
+    return output, [output]
+
+
+def activate(inputs: Symbol, activation: Activation, name: str | None = None) -> Symbol:
+    """Apply `Activation` of a kind, or a function of a symbol."""
+    if isinstance(activation, str):
+        return symbol.Activation(inputs, act_type=activation, name=name)
+    return activation(inputs, name=name)
 
 
 class _Projections:
@@ -184,9 +223,3 @@ class _Projections:
 
 def _state(num_hidden: int) -> StateInfo:
     return {"shape": (0, num_hidden), "__layout__": "NC"}
-
-
-def _activate(inputs: Symbol, activation: Activation, name: str) -> Symbol:
-    if isinstance(activation, str):
-        return symbol.Activation(inputs, act_type=activation, name=name)
-    return activation(inputs, name=name)

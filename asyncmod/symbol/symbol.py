@@ -304,9 +304,9 @@ class Symbol:
             raise AttributeError(
                 f"Symbol has no member `{name}`; operators are functions of mx.symbol"
             )
-        from asyncmod.symbol.operators import operator_function
+        from asyncmod import symbol
 
-        return partial(operator_function(fluent.METHODS[name]), self)
+        return partial(getattr(symbol, fluent.METHODS[name]), self)
 
     # A symbol is a value: copies share the graph, pickles are MXNet's JSON.
 

@@ -270,3 +270,39 @@ async def test_both_directions_of_time() -> None:
         own = {name: args[name] for name in one.list_arguments()}
         (expected,) = await run(one, own | {"data": args["data"][:, ::order]})
         np.testing.assert_allclose(half, expected[:, ::order], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+async def test_a_convolutional_cell_learns(kind: str) -> None:
+    """The last of three images is the first one, moved by one pixel."""
+    images = np.random.default_rng(0).normal(size=(16, 3, 1, 6, 6)).astype(np.float32)
+    target = np.roll(images[:, 0], 1, axis=-1)
+    cell = getattr(mx.rnn, f"Conv{kind}Cell")((0, 1, 6, 6), 4, activation="tanh")
+    steps = mx.sym.SliceChannel(
+        mx.sym.Variable("data"), num_outputs=3, axis=1, squeeze_axis=True
+    )
+    outputs, _ = cell.unroll(3, [steps[i] for i in range(3)])
+    net = mx.sym.Convolution(outputs[-1], kernel=(1, 1), num_filter=1, name="last")
+    net = mx.sym.LinearRegressionOutput(net, name="loss")
+    data = mx.io.NDArrayIter(images, target, 8, label_name="loss_label")
+    async with mx.Module(net, label_names=["loss_label"]) as mod:
+        history = await mod.fit(
+            data,
+            num_epoch=15,
+            eval_metric="mse",
+            optimizer="adam",
+            optimizer_params={"learning_rate": 0.02},
+            initializer=mx.init.Xavier(),
+        )
+        arguments, _ = await mod.get_params()
+    losses = [row["train-mse"] for row in history.epochs]
+    assert losses[-1] < 0.9 * losses[0]
+    again = cell.pack_weights(cell.unpack_weights(arguments))
+    assert all((again[name] == value).all() for name, value in arguments.items())
+
+
+def test_a_convolution_that_would_change_the_size_of_states() -> None:
+    with pytest.raises(
+        mx.errors.ArgumentError, match=r"h2h_kernel.*\(=\(2, 3\)\).*odd"
+    ):
+        mx.rnn.ConvRNNCell((0, 1, 6, 6), 4, h2h_kernel=(2, 3))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
 import asyncmod as mx
@@ -78,3 +81,33 @@ def test_buckets(length: int) -> None:
     with NameManager():
         net = language_model(LSTMCell(5), length, words=10, embed=4, hidden=5)
     assert net.tojson() == recorded(f"bucketing_{length}", "training")
+
+
+@pytest.mark.parametrize("kind", ["RNN", "LSTM", "GRU"])
+def test_convolutional_cells(kind: str) -> None:
+    with NameManager():
+        cell = getattr(mx.rnn, f"Conv{kind}Cell")(
+            input_shape=(2, 3, 8, 8),
+            num_hidden=4,
+            h2h_kernel=(3, 5),
+            h2h_dilate=(1, 2),
+            i2h_stride=(2, 1),
+        )
+        assert {info["shape"] for info in cell.state_info} == {(0, 4, 4, 8)}
+        assert {info["__layout__"] for info in cell.state_info} == {"NCHW"}
+        begin = [mx.sym.Variable(f"s{i}") for i in range(len(cell.state_info))]
+        inputs = [mx.sym.Variable(f"t{i}") for i in range(2)]
+        outputs, states = cell.unroll(2, inputs, begin_state=begin)
+    net = mx.sym.Group([*outputs, *states])
+    # The automatic names go on from one recorded cell to the next.
+    want = mx.sym.load_json(recorded(f"conv_{kind.lower()}_cell"))
+    assert shape_of(net) == shape_of(want)
+
+
+def shape_of(net: Symbol) -> list[object]:
+    """The nodes of a net, less their automatic names."""
+    nodes = json.loads(net.tojson())["nodes"]
+    for node in nodes:
+        if re.fullmatch(r"_(plus|mul|rminusscalar)\d+|leakyrelu\d+", node["name"]):
+            node["name"] = node["name"].rstrip("0123456789")
+    return nodes

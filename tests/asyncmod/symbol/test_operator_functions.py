@@ -7,6 +7,7 @@ import pytest
 
 import asyncmod.symbol as sym
 from asyncmod.errors import ArgumentTypeError
+from asyncmod.symbol import fluent
 from runtime.errors import GraphError, OperatorError
 from runtime.graph import registry
 from tests.asyncmod.symbol.conftest import pieces_operator
@@ -254,3 +255,11 @@ def test_functions_beside_the_operators(
     if shapes is not None:
         assert made.infer_shape()[1] == shapes
     assert sym.load_json(made.tojson()).tojson() == made.tojson()
+
+
+def test_every_method_is_a_function() -> None:
+    data = sym.Variable("data")
+    for name in fluent.METHODS:
+        assert callable(getattr(data, name))
+    parts = data.split_v2((1, 3), axis=1)
+    assert parts.infer_shape(data=(2, 5))[1] == [(2, 1), (2, 2), (2, 2)]
