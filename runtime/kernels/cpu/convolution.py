@@ -197,8 +197,15 @@ def conv(
     elif accumulate != 0:
         carry = ADD_AFTER_EPILOGUE if epilogue != 0 else ADD_BEFORE_EPILOGUE
 
-    if by_pixel == 0:
-        # Rows that lie one behind the other are one row; so are images.
+    # What is computed together: a run of output pixels with the same taps.
+    run_step, run_result, run_addend = step_w, y_pixel, addend_pixel
+    group, across = 1, 1
+    if by_pixel != 0:
+        run_step, run_result, run_addend = x_image, y_image, addend_image
+        group, across = images, width
+    else:
+        # Rows that lie one behind the other are one row; so are images, as many as
+        # stay in the cache from one panel to the next.
         bottom = (height - 1) * stride_h + (kernel_h - 1) * dilate_h - pad_h
         inside = pad_h <= 0 and bottom < in_height
         if inside and step_h == width * step_w and y_row == width * y_pixel:
@@ -206,18 +213,13 @@ def conv(
                 width, height = width * height, 1
                 inside = x_image == width * step_w and y_image == width * y_pixel
                 if inside and addend_image == width * addend_pixel:
-                    width, images = width * images, 1
-
-    # What is computed together: a run of output pixels with the same taps.
-    run, run_step, run_result, run_addend = width, step_w, y_pixel, addend_pixel
-    group, across = 1, 1
-    if by_pixel != 0:
-        run, run_step, run_result, run_addend = images, x_image, y_image, addend_image
-        group, across = images, width
+                    group = max(1, _CACHE_FLOATS // 4 // (x_image + y_image))
 
     stored = padded_channels(out_channels)
     bias_row = _bias_row()
     for image in range(0, images, group):
+        members = min(group, images - image)
+        run = members if by_pixel != 0 else members * width
         for j in range(0, stored, PANEL):
             columns = panel_columns(stored - j)
             load_row(bias_row, bias, j, out_channels - j)
@@ -252,7 +254,7 @@ def conv(
                                   out_channels - j, stored - j, 0, 0, epilogue, carry)
                     # fmt: on
             if statistics != 0:
-                for member in range(image, image + group):
+                for member in range(image, image + members):
                     # fmt: off
                     add_moments(y + 4 * member * y_image, y_row, y_pixel, height,
                                 width, j, min(j + columns, stored), out_channels,
@@ -392,11 +394,13 @@ def _add_block(
                 if columns <= LANES:
                     _tile_1(rows, a + 4 * i * a_row, a_row, b, images, x_image,
                             dy_image, height, stride_h * x_row, dy_row, across,
-                            stride_w * x_pixel, dy_pixel, out, row, out, row, columns)
+                            stride_w * x_pixel, dy_pixel, out, row, out, row, 0, 0,
+                            columns)
                 else:
                     _tile_2(rows, a + 4 * i * a_row, a_row, b, images, x_image,
                             dy_image, height, stride_h * x_row, dy_row, across,
-                            stride_w * x_pixel, dy_pixel, out, row, out, row, columns)
+                            stride_w * x_pixel, dy_pixel, out, row, out, row, 0, 0,
+                            columns)
                 # fmt: on
                 i += rows
 

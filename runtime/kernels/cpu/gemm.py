@@ -213,7 +213,7 @@ def _multiply_transposed(
             x = a + 4 * (start + i) * a_row
             # fmt: off
             multiply_tile(rows, x, a_row, panel, panel_row, width, 1, 0, 0, 1, 0, 0,
-                          k, a_column, room, PANEL, room, PANEL)
+                          k, a_column, room, PANEL, room, PANEL, 0, 0)
             # fmt: on
             i += rows
         stored = (count + LANES - 1) // LANES * LANES

@@ -44,8 +44,9 @@ from runtime.kernels.cpu.vector import (
     store_unaligned,
 )
 
-_ARGUMENTS = tuple(
-    "a a_row b n0 a0 b0 n1 a1 b1 n2 a2 b2 init init_row out out_row columns".split()  # noqa: SIM905
+_ARGUMENTS = (
+    *("a", "a_row", "b", "n0", "a0", "b0", "n1", "a1", "b1", "n2", "a2", "b2"),
+    *("init", "init_row", "out", "out_row", "more", "rectified", "columns"),
 )
 _FUNCTION = ir.FunctionType(ir.VoidType(), [INT64] * len(_ARGUMENTS))
 
@@ -54,11 +55,12 @@ def tile(shape: TileShape) -> Callable[..., None]:
     """Make the function of kernels that computes one register tile.
 
     Its arguments are (rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, b2, init,
-    init_row, out, out_row, columns): byte addresses, strides in elements, and trip
-    counts >= 1; 1 <= rows <= `shape.max_rows`. All vectors of init are read and of
-    out are written. If the shape is partial, b is read in its first `columns`
-    columns only; else `columns` is not used. If it has taps, n1 must be their number
-    and a1 the same as a_row.
+    init_row, out, out_row, more, rectified, columns): byte addresses, strides in
+    elements, and trip counts >= 1; 1 <= rows <= `shape.max_rows`. All vectors of init
+    are read and of out are written. At the end the row `more` is added to every row,
+    unless 0, and what is below zero becomes zero if `rectified` is not 0. If the shape
+    is partial, b is read in its first `columns` columns only; else `columns` is not
+    used. If it has taps, n1 must be their number and a1 the same as a_row.
     """
 
     @primitive(NoneType, *[int] * (1 + len(_ARGUMENTS)))
@@ -132,6 +134,8 @@ class _Tile:
             for r in range(0, self.rows + self.shape.taps - 1, 4)
         ]
         sums = self._loops(args, 0, groups, self._pointer(args["b"]), sums)
+        sums = self._unless_zero(args["more"], sums, self._added)
+        sums = self._unless_zero(args["rectified"], sums, self._rectified)
 
         out = self._pointer(args["out"])
         for i, total in enumerate(sums):
@@ -207,6 +211,36 @@ class _Tile:
                         name = f"llvm.fma.v{LANES}f32"
                         sums[i] = llvm(build, name, VECTOR, value, weight, sums[i])
         return sums
+
+    def _unless_zero(
+        self, flag: Any, sums: list[Any], change: Callable[[Any, list[Any]], list[Any]]
+    ) -> list[Any]:
+        """Write what changes the sums if a flag is set; returns them after that."""
+        build = self.builder
+        before = build.block
+        with build.if_then(build.icmp_signed("!=", flag, self._int(0))):
+            changed = change(flag, sums)
+            inside = build.block
+        results = []
+        for old, new in zip(sums, changed, strict=True):
+            phi = build.phi(VECTOR)
+            phi.add_incoming(old, before)
+            phi.add_incoming(new, inside)
+            results.append(phi)
+        return results
+
+    def _added(self, address: Any, sums: list[Any]) -> list[Any]:
+        build, place = self.builder, self._pointer(address)
+        row = [
+            load_unaligned(build, self._vector_at(place, None, 0, v))
+            for v in range(self.vectors)
+        ]
+        return [build.fadd(x, row[i % self.vectors]) for i, x in enumerate(sums)]
+
+    def _rectified(self, _: Any, sums: list[Any]) -> list[Any]:
+        """As `activation.rectify`: NaN stays."""
+        build, zero = self.builder, ir.Constant(VECTOR, [0.0] * LANES)
+        return [build.select(build.fcmp_ordered("<", x, zero), zero, x) for x in sums]
 
     def _weight(self, b: Any, tap_step: Any, tap: int, v: int) -> Any:
         """One vector of b."""

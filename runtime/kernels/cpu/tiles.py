@@ -81,18 +81,20 @@ def multiply_tile(
     init_row: int,
     out: int,
     out_row: int,
+    more: int,
+    rectified: int,
 ) -> None:
     """Compute one tile; see `microkernel`. The steps of b in n2 are `step`."""
     # fmt: off
     if width == LANES and n1 == TAPS and a1 == a_row:
         _tile_1_taps(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                     init, init_row, out, out_row, width)
+                     init, init_row, out, out_row, more, rectified, width)
     elif width == LANES:
         _tile_1(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                init, init_row, out, out_row, width)
+                init, init_row, out, out_row, more, rectified, width)
     else:
         _tile_2(rows, a, a_row, b, n0, a0, b0, n1, a1, b1, n2, a2, step,
-                init, init_row, out, out_row, width)
+                init, init_row, out, out_row, more, rectified, width)
     # fmt: on
 
 
@@ -136,10 +138,9 @@ def multiply_rows(
     it instead of being activated.
     """
     room = _tile_room()
-    nonlinear = epilogue != 0 or mask != 0
     direct = stored >= width and carry != ADD_AFTER_EPILOGUE
-    if carry == ADD_BEFORE_EPILOGUE and bias != 0:
-        direct = False
+    rectified = direct and epilogue == Epilogue.RELU and mask == 0
+    finished = direct and mask == 0 and (epilogue == Epilogue.NONE or rectified)
     most = ROWS_1 if width == LANES else ROWS_2
     b1 = n2 * step
     i = 0
@@ -148,15 +149,17 @@ def multiply_rows(
         x = a + 4 * i * a_row
         y = c + 4 * i * c_row
         added = addend + 4 * i * addend_row
-        init, init_row, out, out_row = bias_row, 0, room, PANEL
+        init, init_row, out, out_row, more = bias_row, 0, room, PANEL, 0
         if direct:
             out, out_row = y, c_row
             if carry == ADD_BEFORE_EPILOGUE:
                 init, init_row = added, addend_row
+                more = bias_row if bias != 0 else 0
         # fmt: off
         multiply_tile(rows, x, a_row, panel, step, width, n0, a0, b0, n1, a1, b1,
-                      n2, a2, init, init_row, out, out_row)
-        if nonlinear or not direct:
+                      n2, a2, init, init_row, out, out_row, more,
+                      1 if rectified else 0)
+        if not finished:
             z = mask + 4 * i * mask_row if mask != 0 else 0
             again = REPLACE if direct else carry
             finish_tile(out, out_row, added, addend_row, y, c_row, rows,
