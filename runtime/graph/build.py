@@ -82,6 +82,10 @@ class Native(Protocol):
         """target = source; False if there is no kernel for these forms."""
         ...
 
+    def arrange(self, rows: Sequence[Draft]) -> list[Draft]:
+        """A prediction's rows, in the order and the parts that suit the device."""
+        ...
+
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         """Kernels that do what an update row does; None if there are none.
 

@@ -100,6 +100,9 @@ def compile_plan(request: Request) -> Plan:
     for step in steps:
         step.forward(builder)
     builder.finish_outputs()
+    if not request.is_train and request.native is not None:
+        rows = builder.sections.get("predict", [])
+        builder.sections["predict"] = request.native.arrange(rows)
     if request.is_train:
         builder.section = "backward"
         assert isinstance(builder.gradients, Gradients)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from runtime.devices.cpu import cost
+from runtime.devices.cpu.blocks import in_blocks
 from runtime.devices.cpu.elementwise import elementwise
 from runtime.devices.cpu.select import Selection
 from runtime.devices.cpu.update import accumulate_row, update_rows
 from runtime.devices.cpu.update_by_rows import lazy_rows
 from runtime.graph.build import Builder, Step
-from runtime.graph.draft import Dense, Form, Image
+from runtime.graph.draft import Dense, Draft, Form, Image
 from runtime.graph.plan import (
     Address,
     NativeRow,
@@ -18,10 +20,18 @@ from runtime.graph.plan import (
     Tensor,
     UpdateRow,
 )
+from runtime.kernels.cpu.target import host_target
 
 
+@dataclass(frozen=True)
 class CpuNative:
-    """See `runtime.graph.build.Native`."""
+    """See `runtime.graph.build.Native`.
+
+    Attributes:
+        cache_bytes: What a core has for itself.
+    """
+
+    cache_bytes: int = field(default_factory=lambda: host_target().cache_bytes)
 
     def select(self, b: Builder) -> Sequence[Step]:
         return Selection(b).steps()
@@ -67,6 +77,9 @@ class CpuNative:
             return False
         elementwise(b, "copy", node, "y", {"x": source, "y": target})
         return True
+
+    def arrange(self, rows: Sequence[Draft]) -> list[Draft]:
+        return in_blocks(rows, self.cache_bytes)
 
     def update(self, row: UpdateRow) -> Sequence[NativeRow] | None:
         return update_rows(row)
