@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import TypeGuard
 
 from runtime.devices.cpu import cost
 from runtime.graph.plan import (
     Address,
     NativeRow,
+    Row,
     RowSparseUpdateRow,
     Span,
     Tensor,
     UpdateRow,
     spans,
 )
-from runtime.kernels.cpu.table import KERNELS
+from runtime.kernels.cpu.table import KERNELS, UPDATE_RULES
 from runtime.kernels.cpu.target import host_target
 from runtime.ops.update import get_rule
 
@@ -23,6 +25,8 @@ from runtime.ops.update import get_rule
 _MEASURED = {"lars": "sgd", "lamb": "lamb", "lbsgd": "lbsgd"}
 
 Operands = dict[str, Address | tuple[Address, ...] | int | float]
+
+_CAN_SAVE = frozenset(f"update_{rule}" for rule in UPDATE_RULES)
 
 _FLOAT32 = "float32"
 # In cache: only small updates are asked for their cost.
@@ -56,6 +60,26 @@ def kernel_rule(name: str, row: UpdateRow | RowSparseUpdateRow) -> str:
     """What kernels call a rule, which an optimizer may use without its last state."""
     plain = len(row.states) < len(get_rule(row.rule).states)
     return name + "_plain" * plain
+
+
+def can_save(row: Row) -> TypeGuard[NativeRow]:
+    """Whether a row can save what it changes: an update of each element by itself."""
+    return isinstance(row, NativeRow) and row.kernel in _CAN_SAVE
+
+
+def saving(
+    row: NativeRow, copies: Sequence[Address], saved: Address, before: int
+) -> NativeRow:
+    """The same update, which saves what it changes.
+
+    Args:
+        row: An update that `can_save`.
+        copies: Where to save what it writes, in the order of `row.writes`.
+        saved: Where it counts the bytes of each tensor that are safe: an int64.
+        before: Where that count begins.
+    """
+    operands: Operands = {"copies": tuple(copies), "saved": saved, "before": before}
+    return replace(row, operands={**row.operands, **operands})
 
 
 def _through_master(row: UpdateRow, master: Tensor) -> list[NativeRow] | None:
@@ -121,6 +145,8 @@ def _update(kernel: str, row: UpdateRow) -> NativeRow:
         "size": size,
         "hyper": row.hyper.address,
     }
+    if kernel in _CAN_SAVE:
+        operands |= {"copies": 0, "saved": 0, "before": 0}
     if row.rule == "groupadagrad":
         operands["columns"] = row.weight.shape[1]
     if row.rule == "sgld":

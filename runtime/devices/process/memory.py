@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from runtime.devices.contract import Segment
 from runtime.devices.host import HostSegment
-from runtime.devices.process.journal import Layout
+from runtime.devices.process.journal_layout import Layout
 from runtime.errors import DeviceError
 from runtime.graph.plan import Plan, gaps, round_up, spans
 from runtime.transport.shared_memory import SharedMemory

@@ -23,7 +23,8 @@ from runtime.devices.contract import (
 from runtime.devices.fusing import Phases
 from runtime.devices.host import Bound, HostProgram, HostSegment
 from runtime.devices.process.csr import CsrInputs
-from runtime.devices.process.journal import Journal, Layout
+from runtime.devices.process.journal import Journal
+from runtime.devices.process.journal_layout import Layout
 from runtime.devices.process.memory import PRIVATE, Block, SharedSegment, lay_out
 from runtime.errors import ClosedError, GradientError
 from runtime.graph.plan import Plan, Row, Section

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,11 +13,12 @@ from runtime.devices.contract import StepKey
 from runtime.devices.factory import create_device
 from runtime.devices.host import HostDevice, HostProgram, HostSegment
 from runtime.devices.process.csr import CsrBlock
-from runtime.devices.process.journal import Journal, Layout
+from runtime.devices.process.journal import Journal
+from runtime.devices.process.journal_layout import SEGMENT, Layout
 from runtime.devices.process.memory import PRIVATE
 from runtime.errors import DeviceError
 from runtime.transport.errors import describe
-from runtime.transport.frames import REQUESTS, Frame, receive, send
+from runtime.transport.frames import REQUESTS, Frame, pack, receive
 from runtime.transport.plans import decode
 from runtime.transport.shared_memory import SharedMemory
 
@@ -43,6 +45,8 @@ class Server:
         self._memories: dict[int, SharedMemory] = {}
         self._programs: dict[int, Served] = {}
         self._failed = False  # the last launch
+        self._arrived = select.poll()
+        self._arrived.register(connection, select.POLLIN)
         self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
             "map": self._map,
             "unmap": self._unmap,
@@ -53,19 +57,36 @@ class Server:
         }
 
     def run(self) -> None:
-        """Answer until the parent closes the connection, which ends the process."""
-        self._reply(0)
+        """Answer until the parent closes the connection, which ends the process.
+
+        Requests that have come together are answered together: to wake the parent up
+        takes as long as a small launch.
+        """
+        answers = pack(self._done(0))
         while True:
+            self._connection.sendall(answers)
             try:
-                frame, fds = receive(self._connection, REQUESTS)
+                requests = self._requests()
             except (EOFError, ConnectionResetError):
                 os._exit(0)
-            try:
-                self._handlers[frame["op"]](frame, fds)
-            except Exception as error:
-                self._reply(frame["number"], error)
-            else:
-                self._reply(frame["number"])
+            answers = b"".join(self._answer(*request) for request in requests)
+
+    def _requests(self) -> list[tuple[Frame, list[int]]]:
+        """All that have come, once there is one."""
+        requests = [receive(self._connection, REQUESTS)]
+        while self._arrived.poll(0):
+            requests.append(receive(self._connection, REQUESTS))
+        return requests
+
+    def _answer(self, frame: Frame, fds: list[int]) -> bytes:
+        """Do what a request asks for."""
+        answer = self._done(frame["number"])
+        done = pack(answer)  # now, since what it takes is in no cache afterwards
+        try:
+            self._handlers[frame["op"]](frame, fds)
+        except Exception as error:
+            return pack({**answer, "op": "failed", **describe(error)})
+        return done
 
     def _map(self, frame: Frame, fds: list[int]) -> None:
         (fd,) = fds
@@ -84,18 +105,21 @@ class Server:
             for name, slots in frame["segments"].items()
         }
 
+        layout = Layout.of(plan, PRIVATE)
+        kept = self._view(*frame["journal"])
+
         def allocate(
             name: str, slot: int, nbytes: int, fill: int | None
         ) -> HostSegment:
             if name in PRIVATE:
                 return HostSegment(nbytes, fill)
-            return HostSegment.over(places[name][slot])
+            return HostSegment.over(kept if name == SEGMENT else places[name][slot])
 
-        program = self._device.compile(plan, {}, frame["slots"], allocate)
+        program = self._device.compile(
+            layout.instrument(plan), {}, frame["slots"], allocate
+        )
         journal = Journal(
-            Layout.of(plan, PRIVATE),
-            self._view(*frame["journal"]),
-            lambda name, slot: program.segment(name, slot).data,
+            layout, kept, lambda name, slot: program.segment(name, slot).data
         )
         self._programs[frame["program"]] = Served(program, journal, {})
 
@@ -141,10 +165,5 @@ class Server:
             )
         return data[offset : offset + nbytes]
 
-    def _reply(self, number: int, error: Exception | None = None) -> None:
-        answer: Frame = {"number": number, "generation": self._generation}
-        if error is None:
-            answer["op"] = "done"
-        else:
-            answer |= {"op": "failed", **describe(error)}
-        send(self._connection, answer)
+    def _done(self, number: int) -> Frame:
+        return {"op": "done", "number": number, "generation": self._generation}

@@ -230,7 +230,7 @@ _FIELDS = {
         "use_ignore ignore_label~ smooth_alpha~ normalization batch"
     ),
     # Updates.
-    **{f"update_{rule}": _UPDATE for rule in UPDATE_RULES},
+    **{f"update_{rule}": f"{_UPDATE} copies@ saved@ before" for rule in UPDATE_RULES},
     "update_groupadagrad": f"{_UPDATE} columns",
     "update_sgld": _UPDATE,
     "share_rows": "gradient_rows@ devices part parts numbers@ scratch@",

@@ -36,6 +36,12 @@ def write_shared(builder: Any, address: Any, value: Any) -> None:
     builder.store_atomic(value, _word(builder, address), "release", 8)
 
 
+@primitive(NoneType)
+def keep_order(builder: Any) -> None:
+    """What is written after this is not written before what comes before it."""
+    builder.fence("acq_rel")
+
+
 @primitive(int, int)
 def count_down(builder: Any, address: Any) -> Any:
     """Take one from an int64 that other threads count too; what is left."""

@@ -4,6 +4,9 @@ The kernels are all made from one loop: a rule's vectors are loaded, computed an
 stored. An element's result does not depend on where a run of elements begins or ends,
 so that devices can share the work.
 
+A process that may be killed saves what it changes. It does so block by block, each just
+before the update that then finds it in the nearest cache.
+
 Next: `runtime.kernels.cpu.update_rules`.
 """
 
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from runtime.kernels.cpu.entry import named_kernel
+from runtime.kernels.cpu.threads import keep_order, write_shared
 from runtime.kernels.cpu.tuples import rule_arguments, store_vectors, tuple_at
 from runtime.kernels.cpu.update_rules import VECTOR_RULES
 from runtime.kernels.cpu.vector import (
@@ -21,7 +25,12 @@ from runtime.kernels.cpu.vector import (
     get_integer,
     inlined,
     load_first,
+    prefetch_to_write,
+    store_first,
 )
+
+BLOCK = 1024  # elements: with those of a gradient and a few states in the first cache
+_ITEM_BYTES = 4
 
 
 @inlined
@@ -33,10 +42,29 @@ def summed(gradients: int, devices: int, i: int, count: int) -> Vector:
     return total
 
 
+@inlined
+def save_block(
+    tensors: int, copies: int, count: int, begin: int, end: int, saved: int, before: int
+) -> None:
+    """Copy elements of the tensors, then count them among the bytes that are safe."""
+    for k in range(count):
+        source, target = get_integer(tensors, k), get_integer(copies, k)
+        for i in range(begin, end, LANES):
+            prefetch_to_write(target, i + BLOCK)
+            store_first(target, i, load_first(source, i, end - i), end - i)
+    keep_order()
+    write_shared(saved, before + _ITEM_BYTES * end)
+    keep_order()
+
+
 def _make(name: str, rule: Callable[..., Any]) -> Callable[..., None]:
     """Make and register the kernel that runs a rule over `size` elements.
 
-    `tensors` is a table of the addresses of weight and states.
+    `tensors` is a table of the addresses of weight and states, `copies` one of where
+    to save them; if that is 0, nothing is saved.
+
+    Returns:
+        What does the same without saving.
     """
     hints = get_type_hints(rule)
     results = len(get_args(hints.pop("return")))
@@ -48,23 +76,48 @@ def _make(name: str, rule: Callable[..., Any]) -> Callable[..., None]:
     store_all = store_vectors(read, results)
     step = inlined(rule)
 
-    def update(
-        tensors: int, gradients: int, devices: int, size: int, hyper: int
+    @inlined
+    def run(
+        tensors: int, gradients: int, devices: int, begin: int, end: int, hyper: int
     ) -> None:
         # Read before the loop, whose stores might change them for all that LLVM knows.
         places, scalars = places_of(tensors), scalars_of(hyper)
-        whole = size - size % LANES
-        for i in range(0, whole, LANES):
+        whole = end - (end - begin) % LANES
+        for i in range(begin, whole, LANES):
             g = summed(gradients, devices, i, LANES)
             store_all(places, i, step(*arguments(g, places, scalars, i, LANES)), LANES)
-        if whole < size:
-            rest = size - whole
+        if whole < end:
+            rest = end - whole
             g = summed(gradients, devices, whole, rest)
             new = step(*arguments(g, places, scalars, whole, rest))
             store_all(places, whole, new, rest)
 
-    return named_kernel(f"update_{name}", update)
+    def update(
+        tensors: int,
+        gradients: int,
+        devices: int,
+        size: int,
+        hyper: int,
+        copies: int,
+        saved: int,
+        before: int,
+    ) -> None:
+        for begin in range(0, size, BLOCK):
+            end = min(begin + BLOCK, size)
+            if copies != 0:
+                save_block(tensors, copies, read, begin, end, saved, before)
+            run(tensors, gradients, devices, begin, end, hyper)
+
+    named_kernel(f"update_{name}", update)
+
+    @inlined
+    def update_alone(
+        tensors: int, gradients: int, devices: int, size: int, hyper: int
+    ) -> None:
+        run(tensors, gradients, devices, 0, size, hyper)
+
+    return update_alone
 
 
 UPDATES = {name: _make(name, rule) for name, rule in VECTOR_RULES.items()}
-"""The kernels by their rules."""
+"""By their rules, without saving."""

@@ -253,6 +253,14 @@ def put(builder: Any, address: Any, index: Any, value: Any) -> None:
     builder.store(value, pointer(builder, address, index, FLOAT))
 
 
+@primitive(NoneType, int, int)
+def prefetch_to_write(builder: Any, address: Any, index: Any) -> None:
+    """Fetch the cache line of a float32 that will be written; it need not be there."""
+    place = pointer(builder, address, index, FLOAT, ir.IntType(8))
+    numbers = [ir.Constant(INT32, number) for number in (1, 2, 1)]
+    llvm(builder, "llvm.prefetch.p0", ir.VoidType(), place, *numbers)
+
+
 @primitive(Vector, int, int)
 def load(builder: Any, address: Any, index: Any) -> Any:
     """Vector at an address."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.devices.process.journal import Bytes, Journal, Layout
+from runtime.devices.process.journal import Bytes, Journal
+from runtime.devices.process.journal_layout import Layout
 from runtime.graph.plan import (
     Address,
     DefinitionRow,

@@ -87,6 +87,8 @@ class Problem:
             addresses = [array.reshape(-1)[begin:].ctypes.data for array in arrays]
             return self.memory.array(addresses, np.int64)
 
+        if kernel.removeprefix("update_") in UPDATE_RULES:
+            more = {"copies": 0, "saved": 0, "before": 0} | more
         for begin, end in itertools.pairwise(bounds):
             kernels(
                 kernel,
@@ -116,6 +118,28 @@ def test_a_kernel_gives_the_bits_of_its_definition(
         problem.run(kernels, f"update_{name}", 0, n)
         np.testing.assert_array_equal(problem.results, expected)
         assert (problem.weight != before).any()
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd_plain"])
+def test_what_changes_is_saved_and_counted(kernels: Kernels, name: str) -> None:
+    for n in LENGTHS:
+        problem = Problem(name, n, 1, 0.3)
+        before = [array.copy() for array in problem.results]
+        expected = problem.expected()
+        copies = [problem.memory.nans(n) for _ in before]
+        addresses = [copy.ctypes.data for copy in copies]
+        saved = problem.memory.array([5], np.int64)
+        problem.run(
+            kernels,
+            f"update_{name}",
+            *(0, n),
+            copies=problem.memory.array(addresses, np.int64),
+            saved=saved,
+            before=100,
+        )
+        np.testing.assert_array_equal(copies, before)
+        np.testing.assert_array_equal(problem.results, expected)
+        assert saved[0] == 100 + 4 * n
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
