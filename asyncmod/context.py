@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from runtime.context import DeviceId
+from runtime.context import DeviceId, current
 
 __all__ = [
     "Context",
@@ -58,8 +58,8 @@ def cpu_pinned(device_id: int = 0) -> Context:
 
 
 def current_context() -> Context:
-    """`cpu(0)`: where arrays are, and where modules run unless they are told."""
-    return cpu()
+    """Where modules run unless told: `cpu(0)`, or as `with mx.cpu(1):` says."""
+    return current()
 
 
 def num_gpus() -> int:

@@ -15,7 +15,7 @@ import numpy as np
 import trio
 
 from asyncmod import random
-from asyncmod.context import Context, cpu
+from asyncmod.context import Context, current_context
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -73,7 +73,7 @@ async def bind(
     states = _by_name("aux", aux, symbol.list_auxiliary_states()) if aux else {}
     spec = GroupSpec(
         graph=symbol.graph,
-        devices=(context or cpu(),),
+        devices=(context or current_context(),),
         workload=(1.0,),
         data=tuple(InputSpec(n, a.shape, a.dtype.name, -1) for n, a in values.items()),
         gradients=requests,

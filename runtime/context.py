@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Self
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceId:
     """A device, named and not yet opened; equal values name the same device.
+
+    In a `with` statement it is `current()` for the body, in this task alone.
 
     Attributes:
         kind: `cpu`, `gpu`, `reference`, `null` or `simulated`.
@@ -33,3 +37,19 @@ class DeviceId:
 
     def __str__(self) -> str:
         return f"{self.kind}({self.index})"
+
+    def __enter__(self) -> Self:
+        _entered.set((*_entered.get(), self))
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        _entered.set(_entered.get()[:-1])
+
+
+_entered: ContextVar[tuple[DeviceId, ...]] = ContextVar("entered", default=())
+
+
+def current() -> DeviceId:
+    """The device of the innermost `with` statement; the first CPU outside of all."""
+    entered = _entered.get()
+    return entered[-1] if entered else DeviceId("cpu")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, get_args
 
-from asyncmod.context import Context, cpu
+from asyncmod.context import Context, current_context
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from runtime.devices.contract import OnDeath
 
@@ -18,7 +18,7 @@ def as_contexts(context: Any) -> tuple[Context, ...]:
         ArgumentError: none, or one of them twice.
     """
     if context is None:
-        context = cpu()
+        context = current_context()
     contexts = tuple(context) if isinstance(context, list | tuple) else (context,)
     for item in contexts:
         if not isinstance(item, Context):
