@@ -34,7 +34,7 @@ def main() -> None:
     done = accepted = 0
     slowest = 0.0
     folder = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{os.getpid()}-") as name:
         path = Path(name) / "mutated.asyncmod"
         for seed in range(options.seed, options.seed + options.count):
             random_ = random.Random(seed)

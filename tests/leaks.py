@@ -97,8 +97,14 @@ def shared_memory() -> dict[str, str]:
 
 
 def is_ours(name: str) -> bool:
-    """Whether the entry is not another user's, nor mapped by an unrelated process."""
+    """Whether the entry is not another user's, nor of an unrelated process.
+
+    Tests that run beside these name what they make after their process.
+    """
     path = SHARED_MEMORY / name
+    maker = name.partition("-")[0]
+    if maker.isdecimal() and int(maker) != os.getpid():
+        return False
     try:
         if path.stat().st_uid != os.getuid():
             return False

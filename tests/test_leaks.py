@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from multiprocessing import shared_memory
 from pathlib import Path
 
 import pytest
 import trio
 
-from tests.leaks import Resources
+from tests.leaks import SHARED_MEMORY, Resources
 
 # Runs in a process of its own, since it leaves things behind on purpose.
 LEAVERS = """
@@ -87,6 +88,14 @@ def test_segment_mapped_by_an_unrelated_process_is_not_ours(
         segment.close()
         segment.unlink()
     assert Resources.now().beyond(before) == []
+
+
+def test_what_is_named_after_another_process_is_not_ours() -> None:
+    before = Resources.now()
+    for owner, seen in ((os.getpid(), True), (os.getppid(), False)):
+        with tempfile.TemporaryDirectory(dir=SHARED_MEMORY, prefix=f"{owner}-"):
+            left = Resources.now().beyond(before)
+            assert any("shared" in line for line in left) is seen
 
 
 async def test_idle_thread_of_trio_is_no_leak() -> None:

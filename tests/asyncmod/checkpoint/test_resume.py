@@ -120,7 +120,8 @@ async def test_every_optimizer_goes_on(tmp_path: Path, optimizer: str) -> None:
 def kill(*arguments: str) -> dict[str, dict[str, Any]]:
     """Run the program that kills; where no disk makes it wait, if there is such."""
     shared_memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
-    with tempfile.TemporaryDirectory(dir=shared_memory) as folder:
+    prefix = f"{os.getpid()}-"  # see tests.leaks
+    with tempfile.TemporaryDirectory(dir=shared_memory, prefix=prefix) as folder:
         return kill_in(folder, *arguments)
 
 
