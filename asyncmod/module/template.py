@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from asyncmod.errors import ShapeError, UnsupportedError
+from asyncmod.errors import ShapeError
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import sparse_inputs
 from asyncmod.module.descriptions import batch_axis
@@ -67,13 +67,7 @@ class Template:
 
         Raises:
             ShapeError: shapes contradict each other, or cannot be inferred.
-            UnsupportedError: CSR inputs of a graph that is cut into stages.
         """
-        if self.csr_names and any(self.placements):
-            raise UnsupportedError(
-                f"CSR inputs ({', '.join(sorted(self.csr_names))}) do not go with "
-                "group2ctxs: give all contexts in `context`, or dense data"
-            )
         arguments = {node.name for node in self.graph.arguments}
         described = {d.name: d for d in (*data, *labels) if d.name in arguments}
         shapes = {name: d.shape for name, d in described.items()}

@@ -6,7 +6,7 @@ Next: `runtime.executor.specification`, `runtime.graph.compile` for the plans,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,7 +24,8 @@ from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import is_empty, sliced_shape, split
 from runtime.executor.staged import AnyReplica, StagedReplica
 from runtime.graph.compile import compile_plan
-from runtime.graph.ir import Graph
+from runtime.graph.face import row_numbers
+from runtime.graph.ir import Entry, Graph
 from runtime.graph.plan import Layout, Plan
 
 
@@ -70,7 +71,10 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
             [partial(_open, actor, spec.on_worker_death) for actor in crew.actors],
         )
         placement = Placement.of(spec, devices)
-        planning = partial(_plan, spec, slices, placement, devices, memory)
+        stagings = await crew.run_first(
+            "stage", partial(_stagings, spec, slices, placement)
+        )
+        planning = partial(_plan, spec, slices, placement, devices, stagings, memory)
         plans = await crew.run_first("plan", planning)
         first = next(plan for plan in plans if plan is not None)
         if memory is None:
@@ -82,7 +86,7 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
             )
         placement.check_shared(memory.placement, kept_names(spec))
         replicas = await crew.run_first(
-            "stage", partial(_replicas, spec, slices, devices, memory, plans)
+            "place", partial(_replicas, spec, slices, devices, memory, plans, stagings)
         )
         await crew.run("compile", [replica.compile for replica in replicas])
         merges = _merges(spec, plans)
@@ -167,13 +171,13 @@ def _plan(
     slices: Sequence[slice],
     placement: Placement,
     devices: Sequence[Device],
+    stagings: Mapping[int, Staging],
     memory: Memory | None,
 ) -> list[Plan | None]:
     """A plan for every leader that has rows; equal shares have the same one."""
     parameters = memory.parameters if memory is not None else None
     auxiliaries = memory.auxiliaries if memory is not None else None
-    # Stages hand dense gradients to each other.
-    gradient_rows = Layout({}, 0) if spec.placements else None
+    gradient_rows = _gradient_rows(spec, stagings) if spec.placements else None
     if memory is not None:
         gradient_rows = memory.gradient_rows
     made: dict[tuple[int, type], Plan] = {}
@@ -210,24 +214,49 @@ def _replicas(
     devices: Sequence[Device],
     memory: Memory,
     plans: Sequence[Plan | None],
+    stagings: Mapping[int, Staging],
 ) -> tuple[AnyReplica, ...]:
     """What runs each member: a plan, the stages of its share, or nothing."""
-    placement = memory.placement
-    stagings: dict[int, Staging] = {}
     replicas: list[AnyReplica] = []
-    for i, member in enumerate(placement.members):
-        rows = slices[member.share]
-        if not spec.placements or is_empty(rows):
+    for i, member in enumerate(memory.placement.members):
+        rows, staging = slices[member.share], stagings.get(member.share)
+        if staging is None:
             replicas.append(Replica(i, rows, devices[i], spec, memory, plans[i]))
-            continue
-        if member.share not in stagings:
-            shapes = {
-                s.name: sliced_shape(s.shape, s.batch_axis, rows) for s in spec.inputs
-            }
-            stagings[member.share] = Staging.of(spec, member.share, placement, shapes)
-        staging = stagings[member.share]
-        replicas.append(StagedReplica(i, rows, devices[i], spec, memory, staging))
+        else:
+            replicas.append(StagedReplica(i, rows, devices[i], spec, memory, staging))
     return tuple(replicas)
+
+
+def _stagings(
+    spec: GroupSpec, slices: Sequence[slice], placement: Placement
+) -> dict[int, Staging]:
+    """The stages of each share that has rows; none without context groups."""
+    if not spec.placements:
+        return {}
+    spec.graph.check_names()
+    return {
+        share: Staging.of(
+            spec,
+            share,
+            placement,
+            {s.name: sliced_shape(s.shape, s.batch_axis, rows) for s in spec.inputs},
+        )
+        for share, rows in enumerate(slices)
+        if not is_empty(rows)
+    }
+
+
+def _gradient_rows(spec: GroupSpec, stagings: Mapping[int, Staging]) -> Layout:
+    """Row numbers of the gradients that are row-sparse in the stages of all shares."""
+    staged = list(stagings.values())
+    names = set.intersection(*(staging.row_sparse(spec) for staging in staged))
+    inference = staged[0].inference
+    entries = {node.name: Entry(node) for node in spec.graph.arguments}
+    items = [
+        (name, inference.shapes[entries[name]], inference.dtypes[entries[name]].name)
+        for name in names
+    ]
+    return row_numbers(items, spec.guards)
 
 
 def _layout(plan: Plan, segment: str) -> Layout:

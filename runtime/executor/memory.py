@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+_GRADIENTS = ("gradient", "gradient_rows", "gradient_values")
+
+
 class Memory:
     """See the module. `create` it, count its `users`, `leave` it.
 
@@ -112,7 +115,7 @@ class Memory:
             shared: dict[str, Segment] = {}
             for other, names in (
                 (leader, ("parameter",)),
-                (source, ("auxiliary", "gradient")),
+                (source, ("auxiliary", *_GRADIENTS)),
             ):
                 made = programs[other]
                 for name in names if made is not None else ():
@@ -137,6 +140,12 @@ class Memory:
         return (
             part(device, self.parameters, "parameter", guards),
             part(device, self.auxiliaries, "auxiliary", guards),
+        )
+
+    def rows_of(self, device: int) -> Layout:
+        """Row numbers of the row-sparse gradients that a device's space holds."""
+        return self.placement.part(
+            device, self.gradient_rows, "gradient_rows", self._guards
         )
 
     def leader(self, device: int) -> int:
@@ -177,10 +186,8 @@ class Memory:
         layouts = {"parameter": parameters, "auxiliary": auxiliaries}
         if self.has_gradients:
             layouts["gradient"] = parameters.rename("gradient")
-            layouts["gradient_rows"] = self.gradient_rows
-            layouts["gradient_values"] = row_values(
-                self.gradient_rows, parameters, self._guards
-            )
+            layouts["gradient_rows"] = numbers = self.rows_of(device)
+            layouts["gradient_values"] = row_values(numbers, parameters, self._guards)
         layouts = {name: layout for name, layout in layouts.items() if layout.nbytes}
         plan = Plan(
             segments={name: layout.nbytes for name, layout in layouts.items()},

@@ -24,6 +24,7 @@ from runtime.graph.infer import Inference, infer
 from runtime.graph.ir import Node, Shape
 from runtime.graph.passes.stages import Stage, cut, place_nodes
 from runtime.graph.plan import Layout
+from runtime.graph.storage import infer_storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,24 @@ class Staging:
                 wiring.shown[i] = Channel()
         positions = {node.name: i for i, node in enumerate(graph.nodes)}
         return cls(stages, wiring, infer(graph, shapes, dtypes), positions)
+
+    def row_sparse(self, spec: GroupSpec) -> set[str]:
+        """Parameters whose gradient is row-sparse in every stage that reads them.
+
+        Values that are cut are dense, and so are their gradients.
+        """
+        wished = {name for name, wish in spec.gradients.items() if wish != "null"}
+        inputs = {i.name for i in spec.inputs}
+        sparse: set[str] = set()
+        dense: set[str] = set()
+        for stage in self.stages:
+            here = {node.name for node in stage.graph.arguments}
+            wanted = (here & wished) - inputs
+            storage = infer_storage(stage.graph, here & spec.csr, wanted)
+            found = {entry.name for entry in storage.row_sparse} & wanted
+            sparse |= found
+            dense |= wanted - found
+        return sparse - dense
 
 
 def kept_names(spec: GroupSpec) -> list[str]:

@@ -334,7 +334,7 @@ class Replica:
         """Set the gradients of parameters and inputs to zero."""
         if "gradient" in self.storage.segments:
             self.storage.fill("gradient")
-            for name in self._memory.gradient_rows.tensors:
+            for name in self._memory.rows_of(self.index).tensors:
                 clear_gradient(self.storage, name)
         if self.training is not None:
             if "input_gradient" in self.training.segments:
@@ -412,9 +412,11 @@ class Replica:
             return
         for name in self._written:
             tensor = memory.parameters.tensors.get(name)
+            if tensor is None or not memory.placement.holds(self.index, name):
+                continue
             if name in memory.gradient_rows.tensors:
                 clear_gradient(self.storage, name)
-            elif tensor is not None and memory.placement.holds(self.index, name):
+            else:
                 zeros = np.zeros(tensor.shape, tensor.dtype)
                 self.storage.write("gradient", name, zeros)
         memory.gradients_zero[self.index] = True

@@ -81,6 +81,11 @@ class GroupSpec:
         return (*self.data, *self.labels, *self.states)
 
     @property
+    def csr(self) -> frozenset[str]:
+        """Names of the inputs that come as CSR matrices."""
+        return frozenset(i.name for i in self.inputs if i.stype == "csr")
+
+    @property
     def batch_size(self) -> int:
         """Rows of the whole batch; 1 if no input has a batch axis.
 
@@ -122,6 +127,6 @@ def plan_request(
         auxiliaries,
         native,
         spec.guards,
-        csr=frozenset(i.name for i in spec.inputs if i.stype == "csr"),
+        csr=spec.csr,
         gradient_rows=gradient_rows,
     )

@@ -85,9 +85,9 @@ class StageWork:
     def write(self, inputs: Mapping[str, Array], training: bool, slot: int) -> None:
         """Write those of the inputs that the stage reads itself."""
         program = self.compile(training)
-        here = program.plan.tensors["input"]
+        plan = program.plan
         for name, array in inputs.items():
-            if name in here:
+            if name in plan.tensors["input"] or name in plan.csr:
                 program.write("input", name, array, slot)
 
     def forward(
@@ -162,7 +162,8 @@ class StageWork:
                 auxiliaries=auxiliaries,
                 native=self._device.native,
                 guards=spec.guards,
-                gradient_rows=self._memory.gradient_rows,
+                gradient_rows=self._memory.rows_of(self._member),
+                csr=spec.csr.intersection(variables),
                 inference=stage.infer(self._staging.inference),
                 positions=self._staging.positions,
             )

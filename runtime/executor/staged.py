@@ -28,6 +28,7 @@ from runtime.executor.merging import Merge
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.placement import Staging
 from runtime.executor.replica import Replica, no_outputs, selection
+from runtime.executor.row_sparse import Gradient, clear_gradient, read_gradient
 from runtime.executor.slots import FORWARD_SLOT, PREDICT_SLOT, own_nbytes
 from runtime.executor.specification import GroupSpec, InputSpec, plan_request
 from runtime.executor.split import sliced_shape
@@ -187,7 +188,8 @@ class StagedReplica:
             return
         values = self._zeros(self._spec.inputs)
         for name, array in self._given.items():
-            values[name] = self._part_of(name, array)
+            part: Any = self._part_of(name, array)
+            values[name] = part.toarray() if name in self._spec.csr else part
         values |= self.states.read_all() | held
         for channel in self._wiring.shown.values():
             number, shown = channel.get()
@@ -228,14 +230,18 @@ class StagedReplica:
         """Set the share's part of the gradient of an input; the leader's."""
         self._input_gradients[name][...] = value
 
-    def gradient(self, name: str) -> Array:
+    def gradient(self, name: str) -> Gradient:
         """The share's gradient of a parameter that is kept here."""
+        if name in self._memory.gradient_rows.tensors:
+            return read_gradient(self.storage, name)
         return self.storage.read("gradient", name)
 
     def zero_gradients(self) -> None:
         """Set the gradients of parameters and inputs to zero."""
         if "gradient" in self.storage.segments:
             self.storage.fill("gradient")
+            for name in self._memory.rows_of(self.index).tensors:
+                clear_gradient(self.storage, name)
         for array in self._input_gradients.values():
             array.fill(0)
 

@@ -95,7 +95,7 @@ class UpdatePrograms:
             self.kept[device],
             updater.accumulates or (),
             memory.devices[device].native,
-            memory.gradient_rows,
+            memory.rows_of(device),
         )
         gradients = memory.storage[device].segments
         shared = {n: s for n, s in gradients.items() if n.startswith("gradient")}
@@ -142,7 +142,7 @@ class UpdatePrograms:
             native=native,
             fixed_ones=self._fixed_ones,
             master=MASTER in updater.states,
-            gradient_rows=memory.gradient_rows,
+            gradient_rows=memory.rows_of(device),
             lazy=updater.lazy and rule.by_rows,
             accumulated=updater.accumulates is not None,
         )

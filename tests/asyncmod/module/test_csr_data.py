@@ -15,7 +15,6 @@ from asyncmod.errors import (
     ArgumentTypeError,
     InputError,
     NameMismatchError,
-    UnsupportedError,
 )
 from asyncmod.io import DataBatch, NDArrayIter
 from tests.asyncmod.module.nets import same
@@ -169,14 +168,6 @@ async def test_batches_that_do_not_fit(wrong: Any, message: str) -> None:
         await ready(mod)
         with pytest.raises(InputError, match=message):
             await mod.forward(DataBatch([wrong], [np.zeros(8)]))
-
-
-async def test_where_there_are_no_csr_inputs() -> None:
-    shapes = [("data", (8, FEATURES))], [("softmax_label", (8,))]
-    groups = {"dev": mx.cpu(1)}
-    async with mx.Module(net(), group2ctxs=groups) as mod:
-        with pytest.raises(UnsupportedError, match=r"CSR inputs \(data\) do not go"):
-            await mod.bind(*shapes)
 
 
 async def test_a_file_of_sparse_rows(tmp_path: Path) -> None:
