@@ -17,6 +17,7 @@ import numpy as np
 
 from runtime.errors import GraphError
 from runtime.graph.draft import (
+    At,
     Buffer,
     Csr,
     DefinitionDraft,
@@ -31,6 +32,7 @@ from runtime.graph.draft import (
 from runtime.graph.infer import Inference
 from runtime.graph.ir import Entry, Graph, Node, Shape
 from runtime.graph.plan import (
+    STEP_KEY,
     Address,
     CsrTensor,
     NativeRow,
@@ -184,6 +186,7 @@ class Builder:
         self.halo: dict[Entry, tuple[int, int]] = {}
         self.gradient_halo: dict[Entry, tuple[int, int]] = {}
         self.unpadded: set[Entry] = set()
+        self._step_key = Buffer(STEP_KEY, 24, segment=STEP_KEY)
         self._forms: dict[Entry, dict[type, Form | Csr]] = {}
         self._saved: dict[tuple[Node, str], Buffer] = {}
         self._next = {
@@ -219,6 +222,11 @@ class Builder:
         if key not in self._saved:
             self._saved[key] = Buffer(f"{node.name}.{name}", nbytes)
         return self._saved[key]
+
+    @property
+    def step_key(self) -> At:
+        """Seed, step and first row of the batch of what is run, as int64."""
+        return At(self._step_key)
 
     def new_dense(self, name: str, shape: Shape, dtype: str) -> Dense:
         """A row-major array in a buffer of its own."""

@@ -24,6 +24,9 @@ from runtime.graph.ir import Shape
 ALIGNMENT = 64  # bytes: a cache line, and the widest vector
 HALF = "float16"
 
+# Segment with seed, step and row of what is run, for rows that draw random numbers.
+STEP_KEY = "step_key"
+
 # What a plan holds, and "step": forward and backward in one launch.
 Section = Literal[
     "pack",
@@ -335,7 +338,8 @@ class Plan:
             `auxiliary`, `auxiliary_next`, `gradient` (laid out as `parameter`),
             `gradient_rows` and `gradient_values` (row-sparse gradients),
             `input`, `input_gradient`, `head` (head gradients), `output`, `arena`,
-            `halo` (images with a halo), `packed` (repacked weights).
+            `halo` (images with a halo), `packed` (repacked weights), `step_key` (what
+            native rows draw random numbers by, at its beginning; see `STEP_KEY`).
         tensors: For each face segment, its named dense tensors: what `write` and
             `read` of a program go by. `output` is keyed by output name.
         sections: The rows to run, in order.

@@ -21,11 +21,19 @@ from runtime.devices.cpu.native import CpuNative
 from runtime.devices.host import Allocate, Bound, HostProgram, allocate
 from runtime.devices.rows import Run
 from runtime.graph.build import Native
-from runtime.graph.plan import Address, NativeRow, Plan, Row, Section
+from runtime.graph.plan import (
+    STEP_KEY,
+    Address,
+    NativeRow,
+    Plan,
+    Row,
+    Section,
+)
 from runtime.kernels.cpu.library import Library, load
 from runtime.kernels.cpu.table import encode
 
 INLINE_MICROSECONDS = 50.0
+_SIGN = 1 << 63  # of a seed, only the low 64 bits count
 
 
 class CpuProgram(HostProgram):
@@ -44,6 +52,7 @@ class CpuProgram(HostProgram):
         self._keep: list[NDArray[np.int64]] = []
         super().__init__(device, plan, shared, slots, allocate=allocate)
         self._native_only = plan.all_native
+        self._key = self._view_of_key()
         self._steps = (
             [self._whole_step(slot) for slot in range(slots)]
             if self._native_only and "backward" in plan.sections
@@ -92,11 +101,25 @@ class CpuProgram(HostProgram):
         words[0] = self._library.address(row.kernel)
         return words
 
+    def _view_of_key(self) -> NDArray[np.int64] | None:
+        """Where native rows find the key, if there are some that ask for it."""
+        if STEP_KEY not in self.segments:
+            return None
+        begin = self.plan.guards
+        words = len(StepKey._fields)
+        return self.segments[STEP_KEY].data[begin : begin + 8 * words].view(np.int64)
+
+    def announce(self, key: StepKey) -> None:
+        """Have the rows that are run next draw their numbers by this key."""
+        if self._key is not None:
+            self._key[:] = [(word + _SIGN) % (2 * _SIGN) - _SIGN for word in key]
+
     def _step(self, slot: int, key: StepKey) -> None:
         """In one call if all of it is native: repacking is part of every step."""
         if self._steps is None:
             super()._step(slot, key)
             return
+        self.announce(key)
         run, address, rows = self._library.run, *self._steps[slot]
         run(address, rows)
         self.stepped(slot, key, self.versions())
@@ -148,6 +171,7 @@ class CpuProgram(HostProgram):
         return JoinedSteps(joined, self._library) if len(joined) == len(steps) else None
 
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
+        self.announce(key)
         if not self._native_only:
             super()._run(section, slot, key)
             return
@@ -157,6 +181,7 @@ class CpuProgram(HostProgram):
     def close(self) -> None:
         super().close()
         self._keep = []
+        self._key = None
 
 
 def _is_native(row: Row) -> TypeGuard[NativeRow]:

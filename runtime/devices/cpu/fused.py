@@ -65,6 +65,7 @@ class FusedStep:
         # Nobody updates the parameters before this device has come to the meeting.
         versions = training.versions()
         self._write(inputs, slot)
+        training.announce(key)
         job[_MEETING] = meeting.address
         begin = time.clock_gettime(time.CLOCK_MONOTONIC)
         self._run(address)

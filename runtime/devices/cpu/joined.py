@@ -36,6 +36,8 @@ class JoinedSteps:
 
     def launch(self, keys: Sequence[StepKey]) -> None:
         """See `runtime.devices.fusing`."""
+        for training, key in zip(self._trainings, keys, strict=True):
+            training.announce(key)
         self._run(self._address, self._rows)
         for training, key in zip(self._trainings, keys, strict=True):
             training.stepped(0, key, training.versions())

@@ -7,21 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 
 from runtime.devices.cpu import cost
+from runtime.devices.cpu.dropout import Runs, drop
 from runtime.devices.cpu.recurrent_pass import RecurrentPass
 from runtime.graph.build import Builder
 from runtime.graph.draft import Dense
 from runtime.graph.ir import Entry, Node
 from runtime.ops.rnn import parameter_parts
-
-
-def can_recur(b: Builder, node: Node) -> bool:
-    """Whether the kernels do all that an RNN node of float32 asks for."""
-    p = node.attributes
-    # Dropout between layers needs random numbers.
-    return not (b.is_train and p.p and p.num_layers > 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,14 +47,34 @@ class RecurrentStep:
                 for i in range(p.directions)
             ]
             source = hidden
+            if self._drops(b):
+                buffer = b.saved(node, f"dropped{layer}", 4 * top.size)
+                source = Dense(buffer, top.shape, "float32")
+
+    def _drops(self, b: Builder) -> bool:
+        """Whether layers read the hidden states of the one below through a dropout."""
+        return bool(b.is_train and self.node.attributes.p)
+
+    def _drop(self, b: Builder, x: Dense, y: Dense, layer: int) -> None:
+        """Emit the dropout in front of a layer, forth or back."""
+        steps, batch, width = x.shape
+        # The definition draws for each row of the batch: layer, time step, unit.
+        first = (layer - 1) * steps * width
+        runs = Runs(width, batch * width, batch, steps, width, first)
+        drop(b, self.node, x, y, self.node.attributes.p, runs)
 
     def forward(self, b: Builder) -> None:
         for entry in self._outputs:
             b.define(entry, b.output(entry))
         last = [b.dense(entry) for entry in self._outputs[1:]]
-        for one in chain(*self._layers(b)):
-            one.forward()
-            one.hand_over(last)
+        below: Dense | None = None
+        for layer, passes in enumerate(self._layers(b)):
+            if below and self._drops(b):
+                self._drop(b, below, passes[0].source, layer)
+            for one in passes:
+                one.forward()
+                one.hand_over(last)
+            below = passes[0].hidden
 
     def backward(self, b: Builder) -> None:
         book = b.gradients
@@ -76,15 +89,17 @@ class RecurrentStep:
         of_hidden = top or self._started(b, self._outputs[0], None)
         before = book.accumulator(vector)
         of_vector = before if isinstance(before, Dense) else book.fresh(vector)
-        for layer in reversed(list(self._layers(b))):
-            source = layer[0].source
+        for layer, passes in reversed(list(enumerate(self._layers(b)))):
+            source = passes[0].source
             of_source = b.new_dense(f"{self.node.name}.dx", source.shape, "float32")
-            for one in layer:
+            for one in passes:
                 one.backward(of_hidden, of_states)
                 if book.wanted(vector):
                     one.weight_gradients(of_vector, add=of_vector is before)
-                if layer[0].index > 0 or book.wanted(data):
-                    one.data_gradient(of_source, add=one is not layer[0])
+                if layer > 0 or book.wanted(data):
+                    one.data_gradient(of_source, add=one is not passes[0])
+            if layer > 0 and self._drops(b):
+                self._drop(b, of_source, of_source, layer)
             of_hidden = of_source
         book.contribute(data, of_hidden)
         if of_vector is not before:

@@ -17,11 +17,12 @@ import math
 from runtime.devices.cpu.batch_norm import BatchNormStep
 from runtime.devices.cpu.convolution import ConvolutionStep, Statistics
 from runtime.devices.cpu.dense import DenseStep, Masked
+from runtime.devices.cpu.dropout import DropoutStep
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
 from runtime.devices.cpu.embedding import EmbeddingStep
 from runtime.devices.cpu.head import HeadStep
 from runtime.devices.cpu.pooling import PoolStep
-from runtime.devices.cpu.recurrent import RecurrentStep, can_recur
+from runtime.devices.cpu.recurrent import RecurrentStep
 from runtime.devices.cpu.softmax import SoftmaxStep
 from runtime.graph.build import Builder, Step
 from runtime.graph.definition import DefinitionStep
@@ -135,8 +136,10 @@ class Selection:
             return SoftmaxStep(node)
         if self._is(node, "Activation") and self._floats(node):
             return ActivationStep(node)
-        if self._is(node, "RNN") and self._floats(node) and can_recur(self._b, node):
+        if self._is(node, "RNN") and self._floats(node):
             return RecurrentStep(node)
+        if self._is(node, "Dropout") and self._can_drop(node):
+            return DropoutStep(node)
         if self._is(node, "Embedding") and self._can_embed(node):
             return EmbeddingStep(node)
         if self._is(node, "elemwise_add") and self._floats(node):
@@ -268,6 +271,9 @@ class Selection:
             and not any(e in self._readers or self._b.is_output(e) for e in seen)
             and self._floats(node)
         )
+
+    def _can_drop(self, node: Node) -> bool:
+        return self._floats(node) and not node.attributes.axes
 
     def _can_embed(self, node: Node) -> bool:
         return self._floats(node) and not node.attributes.sparse_grad

@@ -209,6 +209,7 @@ _FIELDS = {
     "activation_backward": "dy[:] y[:] dx[:] outer middle inner epilogue",
     "add": "a[:] b[:] y[:] outer middle inner",
     "copy": "x[:] y[:] outer middle inner",
+    "dropout": ("key@ x@ y@ row_stride run_stride rows runs length first node keep~"),
     "fill": "y@ bytes",
     "scale_add": "x@ y@ n alpha~",
     "set_value": "y@ count value~",

@@ -82,16 +82,21 @@ def test_one_layer_after_another_of_the_same_parameters(mode: str) -> None:
     check(Net(x, {"data": (4, 2, 3)}))
 
 
-def test_dropout_between_layers_is_left_to_the_definition() -> None:
+@pytest.mark.parametrize("shape", [(4, 2, 3), (1, 1, 1), (3, 5, 40)])
+@pytest.mark.parametrize("bidirectional", [False, True])
+def test_dropout_between_layers(
+    shape: tuple[int, int, int], bidirectional: bool
+) -> None:
     x = sym.RNN(
         sym.Variable("data"),
         *variables("gru"),
-        state_size=3,
-        num_layers=2,
+        state_size=shape[2],
+        num_layers=3,
         mode="gru",
-        p=0.5,
+        p=0.4,
+        bidirectional=bidirectional,
     )
-    check(Net(x, {"data": (4, 2, 3)}), native=False)
+    check(Net(x, {"data": shape}))
 
 
 @quick
