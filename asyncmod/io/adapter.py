@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import trio
@@ -11,7 +11,7 @@ import trio
 from asyncmod import log
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.fairness import Turn
-from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State
+from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State, by_parts
 from asyncmod.io.readers import END, AsyncReader, Reader
 from asyncmod.io.slices import is_sliced, whole
 from asyncmod.io.thread_reader import ThreadReader
@@ -66,7 +66,7 @@ def _reader(source: Any) -> Reader:
         if inspect.iscoroutinefunction(source.next):
             return AsyncReader(source, source.next)
         overridden = type(source).next is not DataIter.next
-        return ThreadReader(source, source.next if overridden else _by_parts(source))
+        return ThreadReader(source, source.next if overridden else by_parts(source))
     if hasattr(source, "__aiter__"):
         return AsyncReader(source)
     if hasattr(source, "__iter__"):
@@ -77,19 +77,6 @@ def _reader(source: Any) -> Reader:
         f"`source` of type {type(source).__name__} is no iterator of batches: it needs "
         "`__aiter__`, `__iter__` or `next`"
     )
-
-
-def _by_parts(source: DataIter) -> Callable[[], DataBatch]:
-    """MXNet's `iter_next` style as one function."""
-
-    def advance() -> DataBatch:
-        if not source.iter_next():
-            raise StopIteration
-        return DataBatch(
-            source.getdata(), source.getlabel(), source.getpad(), source.getindex()
-        )
-
-    return advance
 
 
 class SourceAdapter:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, NoReturn, Protocol, Self
+
+import trio
 
 from asyncmod.io.batch import DataBatch, DataDesc
 from runtime.errors import AsyncmodError
@@ -86,11 +88,16 @@ class DataIter:
         self.batch_size = batch_size
 
     def next(self) -> Any:
-        """The next batch; must be overridden, best by an `async def`."""
-        raise NotImplementedError(
-            f"{type(self).__name__} must define `async def next(self)`, which returns "
-            "a DataBatch or raises StopAsyncIteration"
-        )
+        """The next batch; must be overridden, best by an `async def`.
+
+        With `iter_next` instead it is awaitable as it is.
+        """
+        if type(self).iter_next is DataIter.iter_next:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define `async def next(self)`, which "
+                "returns a DataBatch or raises StopAsyncIteration"
+            )
+        return _in_thread(by_parts(self))
 
     def reset(self) -> Any:
         """Begin the next epoch; must be overridden where there is one."""
@@ -147,3 +154,29 @@ class DataIter:
         traceback: TracebackType | None,
     ) -> None:
         await self.aclose()
+
+
+def by_parts(source: DataIter) -> Callable[[], DataBatch]:
+    """MXNet's `iter_next` style as one function, which raises StopIteration."""
+
+    def advance() -> DataBatch:
+        if not source.iter_next():
+            raise StopIteration
+        return DataBatch(
+            source.getdata(), source.getlabel(), source.getpad(), source.getindex()
+        )
+
+    return advance
+
+
+async def _in_thread(advance: Callable[[], DataBatch]) -> DataBatch:
+    def run() -> DataBatch | None:
+        try:
+            return advance()
+        except StopIteration:
+            return None
+
+    batch = await trio.to_thread.run_sync(run)
+    if batch is None:
+        raise StopAsyncIteration
+    return batch

@@ -281,3 +281,11 @@ def test_what_is_no_source() -> None:
 async def test_a_base_class_without_next_says_what_to_define() -> None:
     with pytest.raises(NotImplementedError, match="async def next"):
         await io.DataIter().next()
+
+
+async def test_the_old_style_can_be_awaited_as_it_is() -> None:
+    source = Parts()
+    batches = [await source.next() for _ in range(3)]
+    assert [float(batch.data[0][0]) for batch in batches] == [0.0, 1.0, 2.0]
+    with pytest.raises(StopAsyncIteration):
+        await source.next()
