@@ -1,17 +1,16 @@
 """BaseModule: the state machine of all modules, with fit, score and predict on it.
 
 A subclass defines what its graph does with a batch (`bind`, `forward`, `backward`,
-`update`, ...); everything here stands on those members. `Module` also overrides
-`_dispatch_step` and `_dispatch_predict`, so that its steps overlap. Members whose names
-begin with an underscore are for modules and their loops, not for those who call them.
+`update`, ...); everything here stands on those members, and on what the loops ask of
+the module's `inside`.
 
-Next: `asyncmod.module.fitting`.
+Next: `asyncmod.module.fitting`, and `asyncmod.module.inside`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import AsyncIterator, Mapping
+from contextlib import aclosing
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -28,17 +27,14 @@ from asyncmod.history import History
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataBatch, DataDesc
 from asyncmod.io.slices import whole
-from asyncmod.module import fitting, metrics, prediction, requirements, score
-from asyncmod.module.batches import Array, as_array
+from asyncmod.module import counting, fitting, metrics, prediction, requirements, score
+from asyncmod.module.batches import Array
 from asyncmod.module.callbacks import Callbacks, as_callbacks
-from asyncmod.module.descriptions import batch_axis, batch_size
-from asyncmod.module.flight import Flight, check_in_flight, reading
-from asyncmod.module.real_rows import RealRows
-from asyncmod.module.step import CompletedStep, Step
-from asyncmod.module.training_state import State
+from asyncmod.module.flight import check_in_flight, reading
+from asyncmod.module.inside import Inside, State
+from asyncmod.module.plain_inside import PlainInside
 from asyncmod.module.user_arrays import Parameters
 from asyncmod.nd import NDArray
-from runtime.executor.accumulation import Part
 
 
 class BaseModule:
@@ -54,6 +50,7 @@ class BaseModule:
         inputs_need_grad: Bound so that data inputs get gradients too.
         params_initialized: Parameters have values.
         optimizer_initialized: `update` may be called.
+        inside: What loops, and modules made of modules, ask of it besides.
     """
 
     in_flight_limit: ClassVar[int] = 2
@@ -65,6 +62,9 @@ class BaseModule:
         self.inputs_need_grad = False
         self.params_initialized = False
         self.optimizer_initialized = False
+        self.inside: Inside = PlainInside(
+            self, self._gather_state, self._put_back_state
+        )
         self._symbol: Any = None
 
     # What the module is made of
@@ -251,9 +251,8 @@ class BaseModule:
         """
         if pre_sliced:
             slices = [DataBatch([], part) for part in labels]
-            labels = (await whole(slices, (), self._label_descriptions())).label
-        named = metrics.name_labels(self._label_order(), labels)
-        await self._update_metric(eval_metric, named, await self.get_outputs(), None)
+            labels = (await whole(slices, (), self.inside.labels)).label
+        await counting.count_outputs(self, eval_metric, labels)
 
     async def score(
         self,
@@ -378,7 +377,7 @@ class BaseModule:
         """
         self._need_params("predict")
         if snapshot:
-            async with self._frozen() as frozen:
+            async with self.inside.frozen() as frozen:
                 return await frozen.predict(
                     eval_data,
                     num_batch,
@@ -507,48 +506,9 @@ class BaseModule:
             UnsupportedError: a module that cannot accumulate.
         """
         given = dict(locals())  # what callbacks find in `BatchEndParam.locals`
-        return await fitting.fit(self, given, self._check_accumulation)
+        return await fitting.fit(self, given)
 
-    # For the loops, and for subclasses that do better
-
-    def _parameter_names(self) -> list[str]:
-        """Names of the parameters and auxiliary states."""
-        return []
-
-    def _held_states(self) -> list[str]:
-        """Names of the state inputs."""
-        return []
-
-    def _trained_names(self) -> list[str]:
-        """Names of the parameters that are not fixed."""
-        return []
-
-    def _check_accumulation(self) -> None:
-        """Refuse `fit(accumulate=...)` where gradients cannot be added up."""
-        raise UnsupportedError(
-            f"`accumulate` must be 1: {type(self).__name__} has its own `step`, which "
-            "updates after every batch"
-        )
-
-    async def _update(self, part: Part | None) -> None:
-        """`update`; with a part, add gradients up and update as it says."""
-        await self.update()
-
-    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        """Begin a training step; here it is complete at once."""
-        await self.step(batch)
-        return CompletedStep(self.get_outputs)
-
-    async def _dispatch_predict(self, batch: Any) -> Step:
-        """Begin an inference forward; here it is complete at once."""
-        await self.forward(batch, is_train=False)
-        return CompletedStep(self.get_outputs)
-
-    def _frozen(self) -> AbstractAsyncContextManager[BaseModule]:
-        """A module of its own with the values of this moment, for `predict`."""
-        raise UnsupportedError(
-            f"predict(snapshot=True) is there for Module, not for {type(self).__name__}"
-        )
+    # For subclasses
 
     async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
         """Copy the training's state; see `asyncmod.module.training_state.gather`."""
@@ -562,77 +522,6 @@ class BaseModule:
     ) -> None:
         """Set what `_gather_state` has gathered."""
         raise self._abstract("_put_back_state")
-
-    async def _synchronize(self) -> None:
-        """Bring replicas together at the end of an epoch: their auxiliary states."""
-
-    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
-        """Update a metric with a completed step; returns the rows of the batch."""
-        outputs = await flight.step.outputs()
-        labels = metrics.name_labels(self._label_order(), flight.labels)
-        rows = self._rows(flight.batch)
-        pad = 0 if count_pad else flight.pad
-        await self._update_metric(metric, labels, outputs, rows, pad)
-        return rows
-
-    async def _update_metric(
-        self,
-        metric: Any,
-        labels: Mapping[str, Array],
-        outputs: Sequence[Array],
-        rows: int | None,
-        pad: int = 0,
-    ) -> None:
-        """Update a metric; without `rows` the labels say how many samples there are."""
-        if rows is None:
-            label_axes = {d.name: batch_axis(d) for d in self._label_descriptions()}
-            rows = metrics.count_rows(labels, label_axes)
-        real = self._real_rows(rows, pad)
-        named = dict(zip(real.output_names, outputs, strict=True))
-        await metrics.update(metric, labels, named, real)
-
-    def _real_rows(self, rows: int, pad: int) -> RealRows:
-        """How a batch's samples lie in labels and outputs."""
-        names = self.output_names
-        return RealRows(
-            rows,
-            pad,
-            self._slices(rows),
-            {d.name: batch_axis(d) for d in self._label_descriptions()},
-            dict(zip(names, self._output_axes(), strict=True)),
-            names,
-        )
-
-    def _slices(self, rows: int) -> Sequence[int]:
-        """Samples of each device in a batch of so many."""
-        return [rows]
-
-    def _label_order(self) -> list[str]:
-        """Names of the labels in the order of a batch's label arrays."""
-        described = self._label_descriptions()
-        return [d.name for d in described] if described else self.label_names
-
-    def _label_descriptions(self) -> Sequence[DataDesc]:
-        return self.label_shapes
-
-    def _output_axes(self) -> Sequence[int]:
-        """The batch axis of each output, -1 if it has none."""
-        return [0] * len(self.output_names)
-
-    def _axes_of(self, step: Step) -> Sequence[int]:
-        """The batch axes of a step's outputs."""
-        return self._output_axes()
-
-    def _rows(self, batch: Any) -> int:
-        """Samples in a batch, padding included."""
-        for description, array in zip(self.data_shapes, batch.data, strict=False):
-            axis = batch_axis(description)
-            if axis >= 0:
-                shape = getattr(array, "shape", None)
-                if shape is None:
-                    shape = as_array(description.name, array).shape
-                return int(shape[axis])
-        return batch_size(self.data_shapes)
 
     def _need_bound(self, call: str) -> None:
         requirements.need_bound(self, call)

@@ -15,7 +15,6 @@ from typing import Any, Self
 
 import trio
 
-from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
 )
@@ -26,19 +25,15 @@ from asyncmod.module.bucket_factory import (
     SymbolGenerator,
     saved_or_made,
 )
+from asyncmod.module.bucket_inside import BucketInside
 from asyncmod.module.bucket_routing import BucketRouting
 from asyncmod.module.bucket_shapes import infer_labels
-from asyncmod.module.bucket_step import BucketStep
 from asyncmod.module.buckets import Bucket, BucketReport, Buckets
 from asyncmod.module.descriptions import parse_shapes
-from asyncmod.module.flight import Flight
 from asyncmod.module.module import Module
 from asyncmod.module.scoped import ScopedModule
-from asyncmod.module.step import Step
-from asyncmod.module.training_state import State
 from asyncmod.module.user_arrays import Parameters
 from runtime.devices.contract import OnDeath
-from runtime.executor.accumulation import Part
 
 Path_ = str | PathLike[str]
 
@@ -111,6 +106,7 @@ class BucketingModule(ScopedModule):
         default = Bucket(default_bucket_key, self._factory.default(default_bucket_key))
         self._buckets = Buckets(default, max_buckets)
         self._routing = BucketRouting(self, self._buckets, self._factory)
+        self.inside = BucketInside(self, self._buckets, self._routing)
 
     # What it is made of
 
@@ -504,67 +500,7 @@ class BucketingModule(ScopedModule):
             bucket.module.install_monitor(mon)
         self._factory.monitor = mon
 
-    # For the loops, and for modules that are made of modules
-
-    def _parameter_names(self) -> list[str]:
-        return self._default._parameter_names()
-
-    def _held_states(self) -> list[str]:
-        return self._default._held_states()
-
-    def _trained_names(self) -> list[str]:
-        return self._default._trained_names()
-
-    def _check_accumulation(self) -> None:
-        self._default._check_accumulation()
-
-    async def _update(self, part: Part | None) -> None:
-        await self._default._update(part)
-
-    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        batch = await self._routing.whole(batch)
-        with (await self._routing.of(batch)).in_use() as bucket:
-            step = await bucket.module._dispatch_step(batch, part)
-            before, self._buckets.current = self._buckets.current, bucket
-
-            def withdrawn() -> None:
-                if self._buckets.current is bucket and before in self._buckets:
-                    self._buckets.current = before
-
-            return BucketStep(step, bucket.module, withdrawn)
-
-    async def _dispatch_predict(self, batch: Any) -> Step:
-        batch = await self._routing.whole(batch)
-        with (await self._routing.of(batch)).in_use() as bucket:
-            step = await bucket.module._dispatch_predict(batch)
-            return BucketStep(step, bucket.module)
-
-    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
-        step = flight.step
-        assert isinstance(step, BucketStep)
-        return await step.module._count_batch(metric, flight, count_pad)
-
-    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
-        return await self._default._gather_state(staging, prefix)
-
-    async def _put_back_state(
-        self, arrays: Mapping[str, Any], state: Mapping[str, Any], prefix: str = ""
-    ) -> None:
-        await self._default._put_back_state(arrays, state, prefix)
-        for bucket in self._buckets:
-            bucket.module.core.reseed(state["seed"])
-
-    def _output_axes(self) -> Sequence[int]:
-        return self._current._output_axes()
-
-    def _axes_of(self, step: Step) -> Sequence[int]:
-        assert isinstance(step, BucketStep)
-        return step.module._output_axes()
-
-    async def _synchronize(self) -> None:
-        await self._default._synchronize()
-
-    # Checks
+    # Inside
 
     @property
     def _default(self) -> Module:

@@ -14,6 +14,7 @@ import trio
 
 from asyncmod.errors import ModuleStateError
 from asyncmod.io.slices import is_sliced, whole
+from asyncmod.module import requirements
 from asyncmod.module.chain_step import ChainStep
 from asyncmod.module.child import Child, batch_for, is_users, next_batch
 from asyncmod.module.step import Step
@@ -43,6 +44,14 @@ class Chain:
     def takers(self) -> list[Child]:
         """Those that take labels."""
         return [child for child in self.children if child.take_labels]
+
+    def need_optimizer(self, call: str) -> None:
+        """Raise ModuleStateError unless all modules have an optimizer."""
+        module = self._module
+        module.scope.check_open(call)
+        requirements.need_bound(module, call)
+        requirements.need_params(module, call)
+        requirements.need_optimizer(call, there=module.optimizer_initialized)
 
     def check_whole(self, call: str) -> None:
         """Raise ModuleStateError unless all modules are at the same batch."""
@@ -79,7 +88,7 @@ class Chain:
         """Update all modules, or add up their gradients."""
         with trio.CancelScope(shield=True):
             for child in self.children:
-                await child.module._update(part)
+                await child.module.inside.update(part)
 
     async def step(self, batch: Any, part: Part | None = None) -> None:
         """Forward, backward and update of one batch."""
@@ -104,7 +113,7 @@ class Chain:
         outputs = {}
         async with self.running:
             for position, child in enumerate(self.children):
-                step = await child.module._dispatch_predict(batch_for(child, fed))
+                step = await child.module.inside.dispatch_predict(batch_for(child, fed))
                 outputs[position] = await step.outputs()
                 fed = next_batch(outputs[position], batch)
         return ChainStep.of(outputs)

@@ -78,9 +78,9 @@ def _request(module: BaseModule, position: int, grad_req: Any) -> Any:
     if isinstance(module, PythonModule):
         return "write"
     if grad_req == "add" and position > 0:
-        return dict.fromkeys(module._trained_names(), "add")
+        return dict.fromkeys(module.inside.trained_names, "add")
     if isinstance(grad_req, Mapping):
-        names = set(module._parameter_names())
+        names = set(module.inside.value_names)
         if position == 0:
             names.update(module.data_names)
         return {n: wish for n, wish in grad_req.items() if n in names}

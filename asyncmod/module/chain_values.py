@@ -27,7 +27,7 @@ async def setting(
         NameMismatchError: two modules have a parameter of the same name.
         ExtraParameterError: the dicts have what no module has.
     """
-    names = [child.module._parameter_names() for child in chain.children]
+    names = [child.module.inside.value_names for child in chain.children]
     _check_duplicates(chain.children, names)
     if not allow_extra:
         known = dict.fromkeys(name for part in names for name in part)

@@ -69,7 +69,7 @@ def outputs_of(module: BaseModule) -> list[DataDesc]:
     return [
         DataDesc(name, shape, layout="T" * axis + "N" if axis >= 0 else "")
         for (name, shape), axis in zip(
-            module.output_shapes, module._output_axes(), strict=True
+            module.output_shapes, module.inside.output_axes, strict=True
         )
     ]
 

@@ -2,11 +2,11 @@
 
 With two steps in flight the devices compute step n+1 while metric n and its callbacks
 run; with one, everything happens in MXNet's order. Follow one batch: `_fetch` takes it
-from the iterator, `_dispatch_step` of the module splits it over the devices, `_finish`
-counts it and calls the callbacks.
+from the iterator, `dispatch_step` of the module's inside splits it over the devices,
+`_finish` counts it and calls the callbacks.
 
-Next: `asyncmod.module.module` for what a step does, then `asyncmod.module.metrics` and
-`asyncmod.module.callbacks` for what comes after it.
+Next: `asyncmod.module.module_inside` for what a step does, then
+`asyncmod.module.counting` and `asyncmod.module.callbacks` for what comes after it.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class Epoch:
         labels = await keep_labels(batch)
         part = self._next_part()
         try:
-            step = await self._module._dispatch_step(batch, part)
+            step = await self._module.inside.dispatch_step(batch, part)
         except Exception as error:
             note_batch(error, nbatch, self._epoch)
             await self._finish_all()
@@ -189,7 +189,7 @@ class Epoch:
             return
         for flight in self._flights:
             await at_batch(flight.step.wait(), flight.nbatch, self._epoch)
-        await self._module._update(self._sum.rest())
+        await self._module.inside.update(self._sum.rest())
 
     def _is_save_due(self, nbatch: int) -> bool:
         """Whether to save after so many batches, which must be between two updates."""
@@ -232,7 +232,9 @@ class Epoch:
         try:
             await step.wait()
             began = perf_counter()
-            rows = await self._module._count_batch(metric, flight, training.count_pad)
+            rows = await self._module.inside.count_batch(
+                metric, flight, training.count_pad
+            )
         except Exception as error:
             note_batch(error, flight.nbatch, self._epoch)
             raise

@@ -96,7 +96,7 @@ class Training:
 
     async def _end_epoch(self, epoch: int) -> None:
         """Bring the replicas together, then call the callbacks of the epoch's end."""
-        await self.module._synchronize()
+        await self.module.inside.synchronize()
         if not self.epoch_end:
             return
         arguments, auxiliaries = await self.module.get_params()

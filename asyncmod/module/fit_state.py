@@ -38,7 +38,7 @@ class FitState:
         """
         subjects = self._subjects
         state = {
-            "module": await subjects.module._gather_state(staging),
+            "module": await subjects.module.inside.gather_state(staging),
             "iterator": subjects.batches.get_state(),
             "metric": subjects.metric.get_state(),
             "callback_states": await self._gather_callbacks(staging),
@@ -57,7 +57,7 @@ class FitState:
             CheckpointError: the module's part of it is.
         """
         subjects, state = self._subjects, file.header.state
-        await subjects.module._put_back_state(file, state["module"])
+        await subjects.module.inside.put_back_state(file, state["module"])
         subjects.batches.set_state(state["iterator"])
         if "evaluation" in state and _has_state(subjects.evaluation):
             subjects.evaluation.set_state(state["evaluation"])

@@ -5,7 +5,7 @@ Next: `asyncmod.module.fit_loop`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from operator import length_hint
 from os import PathLike
@@ -104,17 +104,12 @@ class FitCallbacks:
         return *self.batch_end, *self.epoch_end, *self.eval_batch_end, *self.eval_end
 
 
-async def fit(
-    module: BaseModule,
-    given: dict[str, Any],
-    check_accumulation: Callable[[], None],
-) -> History:
+async def fit(module: BaseModule, given: dict[str, Any]) -> History:
     """See `BaseModule.fit`.
 
     Args:
         module: What is trained.
         given: The arguments by name, which callbacks find in `BatchEndParam.locals`.
-        check_accumulation: Refuses a module whose gradients cannot be added up.
     """
     arguments = FitArguments(**{n: a for n, a in given.items() if n != "self"})
     num_epoch = arguments.check(module.in_flight_limit)
@@ -129,7 +124,7 @@ async def fit(
     async with saving as checkpoints, reading(arguments.train_data) as batches:
         await _prepare(module, arguments, batches)
         if arguments.accumulate > 1:
-            check_accumulation()
+            module.inside.check_accumulation()
         training = _training(module, given, arguments, callbacks, batches, checkpoints)
         begin = await checkpoints.begin(
             Subjects(

@@ -10,15 +10,12 @@ Next: `asyncmod.module.running`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from os import PathLike
 from pathlib import Path
 from typing import Any, Self
 
 import trio
 
-from asyncmod.checkpoint.staging import Staging
-from asyncmod.errors import ArgumentError
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import (
@@ -30,21 +27,14 @@ from asyncmod.module import (
     results,
     running,
     sparse_inputs,
-    training_state,
 )
-from asyncmod.module.batches import Array
 from asyncmod.module.core import Core
 from asyncmod.module.definition import Definition
-from asyncmod.module.frozen import frozen
-from asyncmod.module.real_rows import RealRows
+from asyncmod.module.module_inside import ModuleInside
 from asyncmod.module.scoped import ScopedModule
-from asyncmod.module.step import Step
-from asyncmod.module.training_state import State
 from asyncmod.module.user_arrays import Parameters
 from asyncmod.optimizer import Optimizer
 from runtime.devices.contract import OnDeath
-from runtime.executor.accumulation import Part
-from runtime.executor.split import split
 
 Path_ = str | PathLike[str]
 
@@ -114,17 +104,17 @@ class Module(ScopedModule):
         )
         self._symbol = symbol
         self.core = Core(self, definition)
-        # Those of the last batch and the labels then bound: mostly they come again.
-        self._last_rows: tuple[Sequence[DataDesc], RealRows] | None = None
+        self.inside = ModuleInside(self.core, self._twin)
 
     # Scope
 
     async def _free(self) -> None:
         await self.core.free()
 
-    def _frozen(self) -> AbstractAsyncContextManager[Module]:
+    def _twin(self) -> Module:
+        """Another module of the same definition."""
         definition = self.core.definition
-        twin = Module(
+        return Module(
             definition.symbol,
             definition.data_names,
             definition.label_names,
@@ -135,7 +125,6 @@ class Module(ScopedModule):
             group2ctxs=list(definition.placements) or None,
             on_worker_death=definition.on_worker_death,
         )
-        return frozen(self, twin)
 
     # What it is made of
 
@@ -581,63 +570,3 @@ class Module(ScopedModule):
         """
         self._need_bound("install_monitor")
         self.core.monitoring.install(mon)
-
-    # For the loops, and for modules that are made of modules
-
-    def _parameter_names(self) -> list[str]:
-        return self.core.definition.value_names
-
-    def _held_states(self) -> list[str]:
-        return self.core.definition.state_names
-
-    def _trained_names(self) -> list[str]:
-        return self.core.definition.trained_names
-
-    def _check_accumulation(self) -> None:
-        gradients = self.core.need_executors("fit").template.gradients
-        added = [n for n in self._trained_names() if gradients[n] == "add"]
-        if added:
-            raise ArgumentError(
-                f"`accumulate` adds gradients up by itself, and `{added[0]}` is bound "
-                "with grad_req='add', which would count them again: bind with "
-                "grad_req='write'"
-            )
-
-    async def _update(self, part: Part | None) -> None:
-        await running.update(self.core, part)
-
-    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        return await running.dispatch_step(self.core, batch, part)
-
-    async def _dispatch_predict(self, batch: Any) -> Step:
-        return await running.dispatch_predict(self.core, batch)
-
-    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
-        return await training_state.gather(self.core, staging, prefix)
-
-    async def _put_back_state(
-        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
-    ) -> None:
-        await training_state.put_back(self.core, arrays, state, prefix)
-
-    async def _synchronize(self) -> None:
-        await running.synchronize(self.core)
-
-    def _label_descriptions(self) -> Sequence[DataDesc]:
-        return self.core.need_executors("update_metric").current.labels
-
-    def _slices(self, rows: int) -> Sequence[int]:
-        return [s.stop - s.start for s in split(rows, self.core.definition.workload)]
-
-    def _output_axes(self) -> Sequence[int]:
-        return self.core.need_executors("update_metric").template.output_axes
-
-    def _real_rows(self, rows: int, pad: int) -> RealRows:
-        labels = self._label_descriptions()
-        if self._last_rows is not None:
-            of, real = self._last_rows
-            if of is labels and real.rows == rows and real.pad == pad:
-                return real
-        real = super()._real_rows(rows, pad)
-        self._last_rows = labels, real
-        return real

@@ -40,7 +40,7 @@ async def run(
         flight = flights[0]
         outputs = await at_batch(flight.step.outputs(), flight.nbatch)
         flights.popleft()
-        axes = module._axes_of(flight.step)
+        axes = module.inside.axes_of(flight.step)
         collect(real_rows(outputs, flight.pad, axes))
 
     nbatch = 0
@@ -51,7 +51,7 @@ async def run(
             except StopAsyncIteration:
                 break
             await module.prepare(batch, sparse_row_id_fn)
-            step = await at_batch(module._dispatch_predict(batch), nbatch)
+            step = await at_batch(module.inside.dispatch_predict(batch), nbatch)
             flights.append(Flight(nbatch, batch, (), padding(batch), step))
             nbatch += 1
             if len(flights) >= in_flight:

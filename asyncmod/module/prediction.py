@@ -98,8 +98,8 @@ async def one_by_one(
 
 async def of_batch(module: BaseModule, batch: Any) -> list[NDArray]:
     """The outputs for a batch, without padding."""
-    step = await module._dispatch_predict(batch)
-    outputs, axes = await step.outputs(), module._axes_of(step)
+    step = await module.inside.dispatch_predict(batch)
+    outputs, axes = await step.outputs(), module.inside.axes_of(step)
     return faces(predict.real_rows(outputs, padding(batch), axes))
 
 

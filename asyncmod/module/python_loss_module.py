@@ -20,11 +20,11 @@ from asyncmod.errors import (
 )
 from asyncmod.module.batches import Array, as_array
 from asyncmod.module.metrics import LARGE
+from asyncmod.module.plain_inside import PlainInside
 from asyncmod.module.python_module import PythonModule
 from asyncmod.module.step import CompletedStep, Step
 from asyncmod.module.user_arrays import face
 from asyncmod.nd import NDArray
-from runtime.executor.accumulation import Part
 
 GradientFunction = Callable[[Array, Array], Any | Awaitable[Any]]
 
@@ -57,6 +57,15 @@ class PythonLossModule(PythonModule):
         grad_func: GradientFunction | None = None,
     ) -> None:
         super().__init__(data_names, label_names, [f"{name}_output"], logger)
+        self.inside = PlainInside(
+            self,
+            self._gather_state,
+            self._put_back_state,
+            self._begin_step,
+            self._begin_predict,
+            counts=lambda: bool(self._label_shapes),
+            accumulates=True,  # there are no parameters, and so nothing to add up
+        )
         if len(self._data_names) != 1 or len(self._label_names) != 1:
             raise ArgumentError(
                 "a PythonLossModule has one data input and one label; it was given "
@@ -174,10 +183,8 @@ class PythonLossModule(PythonModule):
         gradient = _given(self._scores_grad, "get_input_grads", "backward()")
         return [await _copy(gradient)]
 
-    def _check_accumulation(self) -> None:
-        """There are no parameters, and so nothing to add up."""
-
-    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+    async def _begin_step(self, batch: Any) -> Step:
+        """A step, with outputs that the next one does not change."""
         await self.step(batch)
         outputs = await self.get_outputs()
 
@@ -186,7 +193,7 @@ class PythonLossModule(PythonModule):
 
         return CompletedStep(kept)
 
-    async def _dispatch_predict(self, batch: Any) -> Step:
+    async def _begin_predict(self, batch: Any) -> Step:
         """The scores as they are; a pending `backward` is not disturbed."""
         scores = await _copy(_only("data", self._data_names[0], batch.data))
 

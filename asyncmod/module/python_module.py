@@ -19,9 +19,9 @@ from asyncmod.io.batch import DataDesc
 from asyncmod.module import bind_arguments
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import batch_size, parse_shapes
-from asyncmod.module.flight import Flight
+from asyncmod.module.inside import State
+from asyncmod.module.plain_inside import PlainInside
 from asyncmod.module.scoped import ScopedModule
-from asyncmod.module.training_state import State
 from asyncmod.module.user_arrays import Parameters
 
 
@@ -47,6 +47,12 @@ class PythonModule(ScopedModule):
         logger: Any = None,
     ) -> None:
         super().__init__(logger)
+        self.inside = PlainInside(
+            self,
+            self._gather_state,
+            self._put_back_state,
+            counts=lambda: bool(self._label_shapes),
+        )
         self._data_names = list(data_names)
         self._label_names = list(label_names or ())
         self._output_names = list(output_names)
@@ -217,11 +223,6 @@ class PythonModule(ScopedModule):
         self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
     ) -> None:
         """Nothing."""
-
-    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
-        if not self._label_shapes:
-            return self._rows(flight.batch)
-        return await super()._count_batch(metric, flight, count_pad)
 
 
 class _Presliced(ArgumentError, RuntimeError):

@@ -52,7 +52,7 @@ async def run(
     async def finish() -> None:
         flight = flights[0]
         await at_batch(flight.step.wait(), flight.nbatch)
-        counting = module._count_batch(metric, flight, count_pad)
+        counting = module.inside.count_batch(metric, flight, count_pad)
         await at_batch(counting, flight.nbatch)
         flights.popleft()
         if batch_end:
@@ -69,7 +69,7 @@ async def run(
                 batch = await next_batch(batches)
                 await module.prepare(batch, sparse_row_id_fn)
                 labels = await keep_labels(batch)
-                step = await at_batch(module._dispatch_predict(batch), nbatch)
+                step = await at_batch(module.inside.dispatch_predict(batch), nbatch)
             except StopAsyncIteration:
                 break
             except Exception:

@@ -8,13 +8,11 @@ Next: `asyncmod.module.chain`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any, Self
 
 import trio
 
-from asyncmod.checkpoint.staging import Staging
 from asyncmod.errors import (
     ArgumentError,
     ArgumentTypeError,
@@ -22,21 +20,16 @@ from asyncmod.errors import (
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import bind_arguments, requirements
 from asyncmod.module.base import BaseModule
-from asyncmod.module.batches import Array
 from asyncmod.module.binding import check_training
 from asyncmod.module.chain import Chain
 from asyncmod.module.chain_binding import bind_children, check_requests
-from asyncmod.module.chain_step import ChainStep
+from asyncmod.module.chain_inside import ChainInside
 from asyncmod.module.chain_values import setting
 from asyncmod.module.child import Child
 from asyncmod.module.descriptions import parse_shapes
-from asyncmod.module.flight import Flight
 from asyncmod.module.scoped import ScopedModule
 from asyncmod.module.states import check_count, check_one
-from asyncmod.module.step import Step
-from asyncmod.module.training_state import State
 from asyncmod.module.user_arrays import Parameters
-from runtime.executor.accumulation import Part
 
 
 class SequentialModule(ScopedModule):
@@ -61,6 +54,7 @@ class SequentialModule(ScopedModule):
     def __init__(self, logger: Any = None) -> None:
         super().__init__(logger)
         self._chain = Chain(self)
+        self.inside = ChainInside(self, self._chain)
         self._label_shapes: list[DataDesc] = []
 
     def add(self, module: BaseModule, **meta: Any) -> Self:
@@ -187,7 +181,7 @@ class SequentialModule(ScopedModule):
             inputs_need_grad = arguments.get("inputs_need_grad", False)
             check_training(for_training, inputs_need_grad)
             grad_req = arguments.get("grad_req", "write")
-            check_requests(grad_req, {*self.data_names, *self._parameter_names()})
+            check_requests(grad_req, {*self.data_names, *self.inside.value_names})
             labels = parse_shapes("label_shapes", arguments.get("label_shapes"))
             data = parse_shapes("data_shapes", arguments["data_shapes"])
             self.binded = False
@@ -260,12 +254,6 @@ class SequentialModule(ScopedModule):
                 )
             self.params_initialized = True
 
-    def _parameter_names(self) -> list[str]:
-        return [n for child in self._children for n in child.module._parameter_names()]
-
-    def _trained_names(self) -> list[str]:
-        return [n for child in self._children for n in child.module._trained_names()]
-
     async def get_params(self) -> tuple[Parameters, Parameters]:
         """Copies of the parameters and auxiliary states of all modules."""
         self._need_params("get_params")
@@ -334,8 +322,7 @@ class SequentialModule(ScopedModule):
             ModuleStateError: there is no optimizer, or the last forward or backward was
                 cut short.
         """
-        self._need_optimizer("update")
-        await self._update(None)
+        await self.inside.update(None)
 
     async def step(self, data_batch: Any) -> None:
         """Forward, backward and update of one batch.
@@ -343,7 +330,7 @@ class SequentialModule(ScopedModule):
         Cancelled, the step did not take effect or has run to its end; only the
         gradient functions of Python modules are cut short.
         """
-        self._need_optimizer("step")
+        self._chain.need_optimizer("step")
         async with self._chain.running:
             await self._chain.step(data_batch)
 
@@ -367,7 +354,7 @@ class SequentialModule(ScopedModule):
         self._need_params("get_states")
         states: list[Any] = []
         for child in self._children:
-            if child.module._held_states():
+            if child.module.inside.state_names:
                 states += await child.module.get_states(merge_multi_context)
         return states
 
@@ -378,20 +365,17 @@ class SequentialModule(ScopedModule):
         """
         self._need_params("set_states")
         check_one(states, value)
-        names = self._held_states()
+        names = self.inside.state_names
         if states is not None:
             check_count(states, names)
         begin = 0
         async with self._chain.running:
             for child in self._children:
-                end = begin + len(child.module._held_states())
+                end = begin + len(child.module.inside.state_names)
                 if end > begin:
                     part = None if states is None else states[begin:end]
                     await child.module.set_states(part, value)
                 begin = end
-
-    def _held_states(self) -> list[str]:
-        return [n for child in self._children for n in child.module._held_states()]
 
     async def get_input_grads(self, merge_multi_context: bool = True) -> list[Any]:
         """Gradients of the first module's data; see Module.get_input_grads."""
@@ -424,60 +408,8 @@ class SequentialModule(ScopedModule):
         for child in self._children:
             child.module.install_monitor(mon)
 
-    # For the loops
-
-    def _check_accumulation(self) -> None:
-        for child in self._children:
-            child.module._check_accumulation()
-
-    async def _update(self, part: Part | None) -> None:
-        self._need_optimizer("update")
-        async with self._chain.running:
-            self._chain.check_whole("update")
-            await self._chain.update(part)
-
-    async def _dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        self._need_optimizer("fit")
-        return await self._chain.dispatch_step(batch, part)
-
-    async def _dispatch_predict(self, batch: Any) -> Step:
-        return await self._chain.dispatch_predict(batch)
-
-    async def _count_batch(self, metric: Any, flight: Flight, count_pad: bool) -> int:
-        step = flight.step
-        assert isinstance(step, ChainStep)
-        for position, child in enumerate(self._children):
-            if child.take_labels:
-                own = ChainStep.of({position: step.by_position[position]})
-                part = replace(flight, step=own)
-                await child.module._count_batch(metric, part, count_pad)
-        return self._rows(flight.batch)
-
-    async def _gather_state(self, staging: Staging, prefix: str = "") -> State:
-        return {
-            str(i): await child.module._gather_state(staging, f"{prefix}{i}/")
-            for i, child in enumerate(self._children)
-        }
-
-    async def _put_back_state(
-        self, arrays: Mapping[str, Array], state: Mapping[str, Any], prefix: str = ""
-    ) -> None:
-        for i, child in enumerate(self._children):
-            await child.module._put_back_state(arrays, state[str(i)], f"{prefix}{i}/")
-
-    def _output_axes(self) -> Sequence[int]:
-        return self._children[-1].module._output_axes()
-
-    async def _synchronize(self) -> None:
-        for child in self._children:
-            await child.module._synchronize()
-
     # Inside
 
     @property
     def _children(self) -> list[Child]:
         return self._chain.children
-
-    def _need_optimizer(self, call: str) -> None:
-        self._need_params(call)
-        requirements.need_optimizer(call, there=self.optimizer_initialized)

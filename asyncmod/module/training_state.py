@@ -21,6 +21,7 @@ from asyncmod.checkpoint.staging import Staging
 from asyncmod.checkpoint.tree import put_together, take_apart
 from asyncmod.errors import CheckpointError, UnsupportedError
 from asyncmod.module import added_input_gradients, carried
+from asyncmod.module.inside import State
 from asyncmod.module.optimization import Optimization, States
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.snapshot import StateArray
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
-State = dict[str, Any]
 
 
 async def gather(core: Core, staging: Staging, prefix: str = "") -> State:

@@ -383,4 +383,4 @@ async def test_what_cannot_accumulate_says_so() -> None:
             with pytest.raises(ArgumentError, match="`accumulate`"):
                 await module.fit(reader(4), num_epoch=1, accumulate=wrong)  # type: ignore[arg-type]
     with pytest.raises(UnsupportedError, match="`accumulate`"):
-        mx.BaseModule()._check_accumulation()
+        mx.BaseModule().inside.check_accumulation()

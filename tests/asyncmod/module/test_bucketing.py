@@ -15,6 +15,7 @@ import trio.testing
 
 import asyncmod as mx
 from asyncmod.io import DataBatch, DataDesc
+from asyncmod.module.module_inside import ModuleInside
 from tests.asyncmod.module.nets import CLASSES, Array, same
 from tests.harness.cancellation import (
     PLACES,
@@ -958,8 +959,8 @@ async def test_a_cancelled_init_optimizer_leaves_one_optimizer_for_all(
 CALLS = {
     "forward": lambda module: module.forward(batch(2)),
     "step": lambda module: module.step(batch(2)),
-    "_dispatch_step": lambda module: module.fit(Source([batch(2)]), num_epoch=1),
-    "_dispatch_predict": lambda module: module.predict(batch(2)),
+    "dispatch_step": lambda module: module.fit(Source([batch(2)]), num_epoch=1),
+    "dispatch_predict": lambda module: module.predict(batch(2)),
     "prepare": lambda module: module.prepare(batch(2)),
 }
 
@@ -969,10 +970,11 @@ async def test_a_bucket_that_is_being_called_is_not_freed(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Other tasks ask for other buckets in the middle of the call."""
-    original = getattr(mx.Module, name)
+    owner: Any = ModuleInside if name.startswith("dispatch") else mx.Module
+    original = getattr(owner, name)
     asked: list[int] = []
 
-    async def crowded(self: mx.Module, *arguments: Any, **options: Any) -> Any:
+    async def crowded(self: Any, *arguments: Any, **options: Any) -> Any:
         for length in () if asked else (3, 4, 5):
             asked.append(length)
             await module.prepare(batch(length))
@@ -982,7 +984,7 @@ async def test_a_bucket_that_is_being_called_is_not_freed(
 
     async with mx.BucketingModule(sym_gen, 6, max_buckets=3) as module:
         await ready(module)
-        monkeypatch.setattr(mx.Module, name, crowded)
+        monkeypatch.setattr(owner, name, crowded)
         await CALLS[name](module)
         assert asked == [3, 4, 5]
         await module.step(batch(2))

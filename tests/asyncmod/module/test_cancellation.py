@@ -52,14 +52,16 @@ class Watched(mx.Module):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.dispatched: list[Any] = []
+        inside: Any = self.inside
+        inside.dispatch_step = self._noted(inside.dispatch_step)
+        inside.dispatch_predict = self._noted(inside.dispatch_predict)
 
-    async def _dispatch_step(self, *args: Any) -> Any:
-        self.dispatched.append(await super()._dispatch_step(*args))
-        return self.dispatched[-1]
+    def _noted(self, dispatch: Any) -> Any:
+        async def noted(*args: Any) -> Any:
+            self.dispatched.append(await dispatch(*args))
+            return self.dispatched[-1]
 
-    async def _dispatch_predict(self, batch: Any) -> Any:
-        self.dispatched.append(await super()._dispatch_predict(batch))
-        return self.dispatched[-1]
+        return noted
 
     @contextmanager
     def nothing_under_way_after(self) -> Iterator[None]:

@@ -25,17 +25,22 @@ class Noting(mx.Module):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.calls: list[str] = []
+        inside: Any = self.inside
+        dispatch_step, count_batch = inside.dispatch_step, inside.count_batch
+
+        async def dispatched(batch: Any, *args: Any) -> Any:
+            self.calls.append(f"step {batch.index}")
+            return await dispatch_step(batch, *args)
+
+        async def counted(metric: Any, flight: Any, count_pad: bool) -> int:
+            self.calls.append(f"metric {flight.nbatch}")
+            rows: int = await count_batch(metric, flight, count_pad)
+            return rows
+
+        inside.dispatch_step, inside.count_batch = dispatched, counted
 
     async def prepare(self, data_batch: Any, sparse_row_id_fn: Any = None) -> None:
         self.calls.append(f"prepare {data_batch.index}")
-
-    async def _dispatch_step(self, batch: Any, *args: Any) -> Any:
-        self.calls.append(f"step {batch.index}")
-        return await super()._dispatch_step(batch, *args)
-
-    async def _count_batch(self, metric: Any, flight: Any, count_pad: bool) -> int:
-        self.calls.append(f"metric {flight.nbatch}")
-        return await super()._count_batch(metric, flight, count_pad)
 
 
 class Numbered(mx.io.DataIter):

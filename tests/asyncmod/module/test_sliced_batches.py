@@ -170,9 +170,9 @@ async def test_buckets_and_sequences_take_slices() -> None:
                 await module.step(slices(key))
                 [out] = await module.get_outputs()
                 assert out.shape == (4, 2)
-                step = await module._dispatch_predict(slices(key))
+                step = await module.inside.dispatch_predict(slices(key))
                 assert (await step.outputs())[0].shape == (4, 2)
-                await (await module._dispatch_step(slices(key))).wait()
+                await (await module.inside.dispatch_step(slices(key))).wait()
 
 
 async def test_labels_per_device_are_joined_on_their_own_axis() -> None:
