@@ -1,4 +1,7 @@
-"""Activation: five of the elementwise functions under one operator."""
+"""Activation: five of the elementwise functions under one operator.
+
+Source: MXNet's `src/operator/nn/activation-inl.h`.
+"""
 
 from __future__ import annotations
 

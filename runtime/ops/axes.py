@@ -1,4 +1,8 @@
-"""Operators that move, add, drop or split axes."""
+"""Operators that move, add, drop or split axes.
+
+Sources: MXNet's `src/operator/tensor/matrix_op-inl.h`, `src/operator/swapaxis-inl.h`
+and `src/operator/slice_channel-inl.h`.
+"""
 
 from __future__ import annotations
 

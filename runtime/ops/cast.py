@@ -1,4 +1,7 @@
-"""Cast: the same numbers in another dtype."""
+"""Cast: the same numbers in another dtype.
+
+Source: MXNet's `src/operator/tensor/elemwise_unary_op.h`.
+"""
 
 from __future__ import annotations
 

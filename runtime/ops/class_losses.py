@@ -1,4 +1,9 @@
-"""Losses of scores against classes: SVMOutput and softmax_cross_entropy."""
+"""Losses of scores against classes: SVMOutput and softmax_cross_entropy.
+
+Sources: MXNet's `src/operator/svm_output-inl.h` and
+`src/operator/loss_binary_op-inl.h`; Tang, "Deep Learning using Linear Support Vector
+Machines", 2013.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Concat: any number of arrays joined along one axis."""
+"""Concat: any number of arrays joined along one axis.
+
+Source: MXNet's `src/operator/nn/concat-inl.h`.
+"""
 
 from __future__ import annotations
 

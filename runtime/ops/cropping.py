@@ -1,4 +1,8 @@
-"""Pad, Crop and slice_like: a border around the data, or a part of it."""
+"""Pad, Crop and slice_like: a border around the data, or a part of it.
+
+Sources: MXNet's `src/operator/pad-inl.h`, `src/operator/crop-inl.h` and
+`src/operator/tensor/matrix_op-inl.h`.
+"""
 
 from __future__ import annotations
 

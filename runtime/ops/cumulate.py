@@ -1,4 +1,7 @@
-"""cumsum: the sums of all elements up to each one, along an axis."""
+"""cumsum: the sums of all elements up to each one, along an axis.
+
+Source: MXNet's `src/operator/numpy/np_cumsum-inl.h`.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,8 @@
 
 Its output is what a convolution with the same weight would have read to give its
 input, so both directions are those of Convolution, exchanged.
+
+Source: MXNet's `src/operator/nn/deconvolution-inl.h`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""FullyConnected: y = x W^T + b."""
+"""FullyConnected: y = x W^T + b.
+
+Source: MXNet's `src/operator/nn/fully_connected-inl.h`.
+"""
 
 from __future__ import annotations
 

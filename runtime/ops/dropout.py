@@ -1,4 +1,7 @@
-"""Dropout: in training, zero each element with probability p and scale the others."""
+"""Dropout: in training, zero each element with probability p and scale the others.
+
+Sources: MXNet's `src/operator/nn/dropout-inl.h`; Srivastava et al., "Dropout", 2014.
+"""
 
 from __future__ import annotations
 

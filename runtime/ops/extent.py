@@ -1,4 +1,7 @@
-"""shape_array and size_array: an array's shape and number of elements, as int64."""
+"""shape_array and size_array: an array's shape and number of elements, as int64.
+
+Source: MXNet's `src/operator/tensor/elemwise_unary_op_basic.cc`.
+"""
 
 from __future__ import annotations
 

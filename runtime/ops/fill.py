@@ -1,4 +1,7 @@
-"""Operators without inputs: arrays filled with a constant, a range, a diagonal."""
+"""Operators without inputs: arrays filled with a constant, a range, a diagonal.
+
+Source: MXNet's `src/operator/tensor/init_op.h`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Operators that pass their input on and differ in what they do to the gradient."""
+"""Operators that pass their input on and differ in what they do to the gradient.
+
+Source: MXNet's `src/operator/tensor/elemwise_unary_op_basic.cc`.
+"""
 
 from __future__ import annotations
 

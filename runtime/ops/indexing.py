@@ -1,6 +1,9 @@
 """Operators that read positions given by numbers: take, pick, one_hot.
 
 Indexes come as any dtype; they are truncated to integers. No gradient flows to them.
+
+Sources: MXNet's `src/operator/tensor/indexing_op.h` and
+`src/operator/tensor/broadcast_reduce_op.h`.
 """
 
 from __future__ import annotations

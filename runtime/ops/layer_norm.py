@@ -1,4 +1,8 @@
-"""LayerNorm: normalize every row along one axis, then scale it."""
+"""LayerNorm: normalize every row along one axis, then scale it.
+
+Sources: MXNet's `src/operator/nn/layer_norm-inl.h`; Ba, Kiros and Hinton, "Layer
+Normalization", 2016.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""norm: the sum of absolute values, or the root of the sum of squares."""
+"""norm: the sum of absolute values, or the root of the sum of squares.
+
+Source: MXNet's `src/operator/tensor/broadcast_reduce_op.h`.
+"""
 
 from __future__ import annotations
 

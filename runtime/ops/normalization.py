@@ -2,6 +2,9 @@
 
 InstanceNorm and GroupNorm normalize groups of channels; L2Normalization scales to
 unit length; LRN divides by what neighboring channels hold.
+
+Sources: MXNet's `src/operator/instance_norm-inl.h`, `src/operator/nn/group_norm-inl.h`,
+`src/operator/l2_normalization-inl.h` and `src/operator/nn/lrn-inl.h`.
 """
 
 from __future__ import annotations

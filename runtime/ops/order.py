@@ -2,6 +2,9 @@
 
 Of equal elements the first wins. Positions come as numbers of a floating-point type
 unless asked otherwise, and pass no gradient.
+
+Sources: MXNet's `src/operator/tensor/ordering_op-inl.h` and
+`src/operator/tensor/broadcast_reduce_op.h`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,9 @@
-"""Functions of one array that have attributes of their own, element by element."""
+"""Functions of one array that have attributes of their own, element by element.
+
+Sources: MXNet's `src/operator/tensor/matrix_op-inl.h`,
+`src/operator/tensor/elemwise_unary_op.h` and `src/operator/mshadow_op.h`; smooth_l1:
+Girshick, "Fast R-CNN", 2015.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,9 @@
 
 depth_to_space, space_to_depth and diag: one function says where, of an array of any
 dtype; the gradient is put back to where the function took it from.
+
+Sources: MXNet's `src/operator/tensor/matrix_op-inl.h` and
+`src/operator/tensor/diag_op-inl.h`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""reshape_like: the elements of one array under the shape of another."""
+"""reshape_like: the elements of one array under the shape of another.
+
+Source: MXNet's `src/operator/tensor/elemwise_unary_op_basic.cc`.
+"""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 A cell gets its two projections, of the input and of the last hidden state (biases
 included, gates side by side), and its states, the hidden state first. All arrays are
 (batch, size).
+
+Sources: MXNet's `src/operator/rnn_impl.h`; Hochreiter and Schmidhuber, "Long Short-Term
+Memory", 1997; Cho et al., "Learning Phrase Representations", 2014.
 """
 
 from __future__ import annotations

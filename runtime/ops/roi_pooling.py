@@ -1,4 +1,7 @@
-"""ROIPooling: the maxima of a grid of bins over each region of interest."""
+"""ROIPooling: the maxima of a grid of bins over each region of interest.
+
+Sources: MXNet's `src/operator/roi_pooling.cc`; Girshick, "Fast R-CNN", 2015.
+"""
 
 from __future__ import annotations
 

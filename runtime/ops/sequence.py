@@ -2,6 +2,9 @@
 
 Data is (time, batch, ...), or (batch, time, ...) where `axis` is 1. Without
 `use_sequence_length` all sequences are as long as the time axis.
+
+Sources: MXNet's `src/operator/sequence_mask-inl.h`, `src/operator/sequence_last-inl.h`
+and `src/operator/sequence_reverse-inl.h`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Operators that combine several arrays: where, add_n and stack."""
+"""Operators that combine several arrays: where, add_n and stack.
+
+Sources: MXNet's `src/operator/tensor/control_flow_op.h`,
+`src/operator/tensor/elemwise_sum.h` and `src/operator/tensor/matrix_op-inl.h`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""slice and slice_axis: a regular part of an array."""
+"""slice and slice_axis: a regular part of an array.
+
+Source: MXNet's `src/operator/tensor/matrix_op-inl.h`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The softmax family: plain, differentiable functions along an axis."""
+"""The softmax family: plain, differentiable functions along an axis.
+
+Source: MXNet's `src/operator/nn/softmax-inl.h`.
+"""
 
 from __future__ import annotations
 

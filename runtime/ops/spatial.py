@@ -2,6 +2,10 @@
 
 A grid is (batch, 2, height, width): x, then y, each from -1 to 1 across the image.
 What lies outside the image reads as 0.
+
+Sources: MXNet's `src/operator/grid_generator-inl.h`,
+`src/operator/bilinear_sampler-inl.h` and `src/operator/spatial_transformer-inl.h`;
+Jaderberg et al., "Spatial Transformer Networks", 2015.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Special functions, by Python's own `math`: NumPy has none of them."""
+"""Special functions, by Python's own `math`: NumPy has none of them.
+
+Sources: MXNet's `src/operator/mshadow_op.h`; digamma: Abramowitz and Stegun, "Handbook
+of Mathematical Functions", 6.3.18.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""_split_v2: an array cut along an axis at given places, or into equal parts."""
+"""_split_v2: an array cut along an axis at given places, or into equal parts.
+
+Source: MXNet's `src/operator/tensor/matrix_op-inl.h`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""_square_sum: the sum of squares over axes, for weights that are trained by rows."""
+"""_square_sum: the sum of squares over axes, for weights that are trained by rows.
+
+Source: MXNet's `src/operator/tensor/square_sum-inl.h`.
+"""
 
 from __future__ import annotations
 

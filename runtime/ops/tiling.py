@@ -1,4 +1,8 @@
-"""tile, repeat, reverse and broadcasts: elements once more, or the other way."""
+"""tile, repeat, reverse and broadcasts: elements once more, or the other way.
+
+Sources: MXNet's `src/operator/tensor/matrix_op-inl.h` and
+`src/operator/tensor/broadcast_reduce_op.h`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""UpSampling: larger images, by repetition or by a bilinear kernel that is learned."""
+"""UpSampling: larger images, by repetition or by a bilinear kernel that is learned.
+
+Source: MXNet's `src/operator/nn/upsampling-inl.h`.
+"""
 
 from __future__ import annotations
 
