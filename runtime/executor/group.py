@@ -292,7 +292,6 @@ class ExecutorGroup:
         inputs: Mapping[str, Array],
         updater: Updater,
         *,
-        outputs: bool = True,
         observe: Observe | None = None,
         part: Part | None = None,
     ) -> Pending:
@@ -304,7 +303,6 @@ class ExecutorGroup:
             inputs: The whole batch; the arrays are the caller's again after
                 `await pending.copied()`.
             updater: Prepared by `prepare`.
-            outputs: Whether the step reads its outputs for `pending.outputs()`.
             observe: See `forward`.
             part: See `update`.
         """
@@ -314,7 +312,7 @@ class ExecutorGroup:
         except BaseException:
             self._steps.release_slot()
             raise
-        return self._steps.dispatch(inputs, updater, outputs, observe, part)
+        return self._steps.dispatch(inputs, updater, observe, part)
 
     async def read_updater_states(
         self, updater: Updater

@@ -88,14 +88,13 @@ class Pending:
         self._complete = True
 
     async def outputs(self) -> list[Array]:
-        """Wait, then return the merged outputs (a step: only with `outputs=True`).
+        """Wait, then return the merged outputs.
 
         After a `wait` that has returned this is no checkpoint any more.
         """
         if not self._complete:
             await self.wait()
-        if self._outputs is None:
-            raise RuntimeError("the step was dispatched with outputs=False")
+        assert self._outputs is not None, "work that was done has its outputs"
         return self._outputs
 
     async def settle(self) -> bool:

@@ -141,7 +141,6 @@ class Steps:
         self,
         inputs: Mapping[str, Array],
         updater: Updater,
-        outputs: bool,
         observe: Observe | None = None,
         part: Part | None = None,
     ) -> Pending:
@@ -153,8 +152,8 @@ class Steps:
                 raise RuntimeError("call `await group.prepare(updater)` before steps")
             inline = self._inline and update.inline and observe is None
             if inline and self._calls.can_inline:
-                return self._dispatch_here(inputs, update, outputs, part)
-            return self._dispatch(inputs, update, outputs, observe, part)
+                return self._dispatch_here(inputs, update, part)
+            return self._dispatch(inputs, update, observe, part)
         except BaseException:
             self._slots.release()
             raise
@@ -186,7 +185,6 @@ class Steps:
         self,
         inputs: Mapping[str, Array],
         update: Update,
-        outputs: bool,
         part: Part | None,
     ) -> Pending:
         begin = time.perf_counter()
@@ -194,10 +192,9 @@ class Steps:
         failure: BaseException | None = None
         try:
             self._step_here(inputs, update, part)
-            if outputs:
-                merged = self._outputs.allocate()
-                for replica in self._replicas:
-                    self._outputs.fill(replica.index, merged, replica.output)
+            merged = self._outputs.allocate()
+            for replica in self._replicas:
+                self._outputs.fill(replica.index, merged, replica.output)
         except BaseException as error:
             failure = error
         pending = Pending(self._calls.breathe, outputs=merged, error=failure)
@@ -209,14 +206,12 @@ class Steps:
         self,
         inputs: Mapping[str, Array],
         update: Update,
-        outputs: bool,
         observe: Observe | None,
         part: Part | None,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas))
         step = update.new_step(len(self._replicas), part)
-        merged = self._outputs.allocate() if outputs else None
-
+        merged = self._outputs.allocate()
         copied = None if kept.copied is None else kept.done
         shares = self._jobs(update, step, kept.arrays, observe, copied, next_slot=True)
 
@@ -225,7 +220,7 @@ class Steps:
                 took_effect = shares[replica.index]()
             finally:
                 kept.done(replica.index)
-            if took_effect and merged is not None:
+            if took_effect:
                 self._outputs.fill(replica.index, merged, replica.output)
 
         def finish() -> None:

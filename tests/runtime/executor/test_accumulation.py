@@ -44,7 +44,7 @@ async def dispatch(
 ) -> Pending:
     await group.acquire_slot()
     inputs = batch_of(group.spec, seed)
-    return group.dispatch_step(inputs, updater, outputs=False, part=part)
+    return group.dispatch_step(inputs, updater, part=part)
 
 
 async def whole(group: ExecutorGroup, updater: Updater, *seeds: int) -> None:

@@ -502,17 +502,6 @@ async def test_a_step_needs_a_prepared_updater() -> None:
             group.dispatch_step(batch_of(spec), Sgd(spec).updater)
 
 
-async def test_outputs_are_read_only_on_demand() -> None:
-    spec = mlp_spec(TWO)
-    async with open_group(spec) as group:
-        sgd = Sgd(spec)
-        await group.prepare(sgd.updater)
-        await group.acquire_slot()
-        pending = group.dispatch_step(batch_of(spec), sgd.updater, outputs=False)
-        with pytest.raises(RuntimeError, match="outputs=False"):
-            await pending.outputs()
-
-
 async def test_predictions_can_be_in_flight_too() -> None:
     spec = mlp_spec(TWO)
     async with open_group(spec) as group:
