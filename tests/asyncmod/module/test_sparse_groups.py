@@ -44,13 +44,15 @@ WHERE: dict[str, tuple[list[mx.Context], Any]] = {
 }
 
 
-DATA, TABLE = mx.sym.var("data"), mx.sym.var("table_weight")
+def inputs() -> tuple[mx.symbol.Symbol, mx.symbol.Symbol]:
+    return mx.sym.var("data"), mx.sym.var("table_weight")
 
 
-def table(name: str) -> mx.symbol.Symbol:
+def table(
+    name: str, variables: tuple[mx.symbol.Symbol, mx.symbol.Symbol]
+) -> mx.symbol.Symbol:
     return mx.sym.Embedding(
-        DATA,
-        TABLE,
+        *variables,
         input_dim=VOCABULARY,
         output_dim=WIDTH,
         sparse_grad=True,
@@ -66,7 +68,7 @@ def softmax(net: mx.symbol.Symbol) -> mx.symbol.Symbol:
 def apart() -> mx.symbol.Symbol:
     """The table on one device, what follows on another."""
     with mx.AttrScope(ctx_group="a"):
-        net = table("words")
+        net = table("words", inputs())
     with mx.AttrScope(ctx_group="b"):
         return softmax(net)
 
@@ -74,9 +76,10 @@ def apart() -> mx.symbol.Symbol:
 def twice() -> mx.symbol.Symbol:
     """The table is read on two devices."""
     with mx.AttrScope(ctx_group="a"):
-        net = table("words")
+        variables = inputs()
+        net = table("words", variables)
     with mx.AttrScope(ctx_group="b"):
-        return softmax(mx.sym.tanh(net) + table("again"))
+        return softmax(mx.sym.tanh(net) + table("again", variables))
 
 
 def linear_and_factors() -> mx.symbol.Symbol:
