@@ -12,11 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from runtime.graph.registry import Array, RandomSource
+from runtime.graph.registry import Array, Mode, RandomSource
 
 Shape = tuple[int, ...]
 Parameters = Sequence[Any]  # numbers, or arrays of them
 Draw = Callable[[RandomSource, Parameters, Shape], Array]
+
+
+def source_of(mode: Mode) -> RandomSource:
+    """Where an operator's numbers come from."""
+    if mode.random is None:
+        raise ValueError("random numbers are needed here, but `mode.random` is None")
+    return mode.random
 
 
 def uniform(source: RandomSource, p: Parameters, shape: Shape) -> Array:

@@ -1,8 +1,8 @@
 """Operators that draw random numbers: of given size, for each element of parameters,
 or as many as another array has.
 
-Sources: MXNet's `src/operator/random/sample_op.h`, `multisample_op.h`,
-`sample_multinomial_op.h` and `shuffle_op.cc`. There is no gradient with respect to
+Sources: MXNet's `src/operator/random/sample_op.h`, `multisample_op.h` and
+`shuffle_op.cc`. There is no gradient with respect to
 parameters, as in MXNet.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
-from math import prod
 from typing import Any, Literal
 
 import numpy as np
@@ -20,14 +19,12 @@ from runtime.graph.registry import (
     Array,
     Mode,
     Operator,
-    RandomSource,
-    Saved,
     Shapes,
     register,
 )
 from runtime.graph.shapes import unify
 from runtime.ops import distributions
-from runtime.ops.distributions import Draw
+from runtime.ops.distributions import Draw, source_of
 from runtime.ops.rules import Dtypes, one_shape
 
 FloatDtype = Literal["None", "float16", "float32", "float64"]
@@ -105,12 +102,6 @@ DISTRIBUTIONS = (
 )
 
 
-def _source(mode: Mode) -> RandomSource:
-    if mode.random is None:
-        raise ValueError("random numbers are needed here, but `mode.random` is None")
-    return mode.random
-
-
 def _check(kind: Distribution, values: Sequence[Any]) -> None:
     if not np.all(kind.holds(*values)):
         given = ", ".join(
@@ -156,7 +147,7 @@ def _register_random(kind: Distribution) -> None:
         p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
     ) -> None:
         (output,) = outputs
-        output[...] = kind.draw(_source(mode), _values(kind, p), output.shape)
+        output[...] = kind.draw(source_of(mode), _values(kind, p), output.shape)
 
     register(
         Operator(
@@ -189,7 +180,7 @@ def _register_like(kind: Distribution) -> None:
         p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
     ) -> None:
         (output,) = outputs
-        output[...] = kind.draw(_source(mode), _values(kind, p), output.shape)
+        output[...] = kind.draw(source_of(mode), _values(kind, p), output.shape)
 
     def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
         _check(kind, _values(kind, p))
@@ -240,7 +231,7 @@ def _register_sample(kind: Distribution) -> None:
         _check(kind, inputs)
         (output,) = outputs
         wide = [array.reshape(array.shape + (1,) * len(p.shape)) for array in inputs]
-        output[...] = kind.draw(_source(mode), wide, output.shape)
+        output[...] = kind.draw(source_of(mode), wide, output.shape)
 
     register(
         Operator(
@@ -292,7 +283,7 @@ def _integers(
 ) -> None:
     (output,) = outputs
     bounds = p.low, p.high
-    output[...] = distributions.integers(_source(mode), bounds, output.shape)
+    output[...] = distributions.integers(source_of(mode), bounds, output.shape)
 
 
 register(
@@ -309,97 +300,11 @@ register(
 )
 
 
-@dataclass(frozen=True)
-class Multinomial:
-    """Attributes.
-
-    Attributes:
-        shape: How many draws from each row of probabilities; one without axes of its
-            own if this is empty.
-        get_prob: Give the logarithms of the probabilities of what was drawn, too; they
-            have a gradient.
-        dtype: Of what was drawn.
-    """
-
-    shape: tuple[int, ...] = ()
-    get_prob: bool = False
-    dtype: Literal["uint8", "int32", "float16", "float32", "float64"] = "int32"
-
-
-def _multinomial_shape(
-    p: Multinomial, inputs: Shapes, outputs: Shapes
-) -> tuple[Shapes, Shapes]:
-    (data,) = inputs
-    if data is None:
-        return inputs, outputs
-    drawn = (*data[:-1], *p.shape) or (1,)
-    return inputs, [unify(output, drawn, "output") for output in outputs]
-
-
-def _multinomial_dtype(
-    p: Multinomial, inputs: Dtypes, outputs: Dtypes
-) -> tuple[Dtypes, Dtypes]:
-    return inputs, [np.dtype(p.dtype), *inputs][: len(outputs)]
-
-
-def _multinomial(
-    p: Multinomial, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
-) -> None:
-    (data,) = inputs
-    each = max(1, prod(p.shape))
-    rows = data.reshape(-1, data.shape[-1])
-    bounds = np.cumsum(rows, axis=1, dtype=np.float64)
-    parts = _source(mode).uniform((*data.shape[:-1], each)).astype(np.float64)
-    drawn = parts.reshape(-1, each) * bounds[:, -1:]
-    classes = (bounds[:, None, :] <= drawn[:, :, None]).sum(axis=2)
-    classes = np.minimum(classes, data.shape[-1] - 1)
-    outputs[0][...] = classes.reshape(outputs[0].shape)
-    if p.get_prob:
-        found = np.take_along_axis(rows, classes, axis=1)
-        outputs[1][...] = np.log(found).reshape(outputs[1].shape)
-
-
-def _multinomial_gradient(
-    p: Multinomial,
-    grads_out: Sequence[Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    grads_in: Sequence[Any],
-    mode: Mode,
-) -> None:
-    (data,), (gradient,) = inputs, grads_in
-    gradient[...] = 0
-    if not p.get_prob or grads_out[1] is None:
-        return
-    rows = gradient.reshape(-1, data.shape[-1])
-    probabilities = data.reshape(rows.shape)
-    classes = outputs[0].reshape(len(rows), -1).astype(np.int64)
-    slopes = grads_out[1].reshape(classes.shape)
-    slopes = slopes / np.take_along_axis(probabilities, classes, axis=1)
-    np.add.at(rows, (np.arange(len(rows))[:, None], classes), slopes)
-
-
-register(
-    Operator(
-        name="_sample_multinomial",
-        aliases=("sample_multinomial",),
-        attributes=Multinomial,
-        outputs=lambda p: ("output0", "output1") if p.get_prob else ("output",),
-        shape=_multinomial_shape,
-        dtype=_multinomial_dtype,
-        forward=_multinomial,
-        backward=_multinomial_gradient,
-        saved=Saved(inputs=(0,), outputs=(0,)),
-        is_random=True,
-    )
-)
-
-
 def _shuffle(
     p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
     (data,), (output,) = inputs, outputs
-    output[...] = data[_source(mode).generator(0).permutation(len(data))]
+    output[...] = data[source_of(mode).generator(0).permutation(len(data))]
 
 
 register(

@@ -1,0 +1,115 @@
+"""Operators on matrices, or on stacks of them: what they are made from.
+
+The last two axes of an array are a matrix. A gradient rule is given the attributes, the
+gradient of the (last) output, the inputs, and that output.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runtime.errors import ShapeError
+from runtime.graph.registry import (
+    Array,
+    Mode,
+    Operator,
+    Saved,
+    Shapes,
+    register,
+)
+from runtime.graph.shapes import is_known, unify
+
+Apply = Callable[..., Array | tuple[Array, ...]]
+Gradients = Callable[..., Sequence[Array]]
+Sizes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MatrixOperator:
+    """One operator.
+
+    Attributes:
+        name: MXNet's, without `linalg_`.
+        attributes: See `Operator`.
+        inputs: Their names.
+        shape: Of the output, from the attributes and the shapes of up to two inputs.
+        apply: The definition: attributes and inputs to output, or outputs.
+        gradients: The gradient rule.
+        outputs: Their names.
+    """
+
+    name: str
+    attributes: type
+    inputs: tuple[str, ...]
+    shape: Callable[..., Sizes]
+    apply: Apply
+    gradients: Gradients
+    outputs: tuple[str, ...] = ("output",)
+
+
+def register_matrix_operator(row: MatrixOperator) -> None:
+    """Add it to the table of operators, as `_linalg_x` and `linalg_x`."""
+
+    def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+        known = [each for each in inputs if is_known(each)]
+        if len(known) < min(2, len(inputs)):
+            return inputs, outputs
+        found = row.shape(p, *known)
+        rest = [unify(each, found) for each in inputs[2:]]  # C
+        return [*inputs[:2], *rest], [unify(each, found) for each in outputs]
+
+    def forward(
+        p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
+    ) -> None:
+        found = row.apply(p, *inputs)
+        parts = found if isinstance(found, tuple) else (found,)
+        for place, part in zip(outputs, parts, strict=True):
+            place[...] = part
+
+    def backward(
+        p: Any,
+        grads_out: Sequence[Any],
+        inputs: Sequence[Any],
+        outputs: Sequence[Any],
+        grads_in: Sequence[Any],
+        mode: Mode,
+    ) -> None:
+        head, output = grads_out[-1], outputs[-1]  # a sign has no slope
+        for place in grads_in:
+            if place is not None and head is None:
+                place[...] = 0
+        if head is None:
+            return
+        found = row.gradients(p, head, inputs, output)
+        for place, part in zip(grads_in, found, strict=True):
+            if place is not None:
+                place[...] = part
+
+    register(
+        Operator(
+            name=f"_linalg_{row.name}",
+            aliases=(f"linalg_{row.name}",),
+            attributes=row.attributes,
+            inputs=row.inputs,
+            outputs=row.outputs,
+            shape=shape,
+            forward=forward,
+            backward=backward,
+            saved=Saved(tuple(range(len(row.inputs))), (len(row.outputs) - 1,)),
+        )
+    )
+
+
+def transposed(a: Array) -> Array:
+    """Every matrix transposed."""
+    return np.swapaxes(a, -1, -2)
+
+
+def check_square(a: Sizes) -> None:
+    """Refuse matrices that are not square."""
+    if len(a) < 2 or a[-1] != a[-2]:
+        raise ShapeError(f"matrices must be square, but the shape is {a}")
