@@ -265,7 +265,10 @@ class KVStore:
             try:
                 updater.set_plain_states(packed_file.read(fname))
             except ValueError as error:
-                raise OptimizerStatesError(f"{fspath(fname)}: {error}") from error
+                raise OptimizerStatesError(
+                    f"{fspath(fname)}: {error} (MXNet's files are read by "
+                    "mx.interop.mxnet.load_optimizer_states)"
+                ) from error
 
         await self._serve(read, in_thread=True)
 

@@ -22,7 +22,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from io import BufferedReader
+from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -96,7 +96,8 @@ def save_params(path: StrPath, params: Mapping[str, Any]) -> None:
 def load_arrays(path: StrPath) -> list[Any] | dict[str, Any]:
     """Read a list of arrays, or a dict if the file has names; see `load_params`."""
     with open(path, "rb") as file:
-        reader = _Reader(file, os.fspath(path))
+        size = os.fstat(file.fileno()).st_size
+        reader = _Reader(file, os.fspath(path), size)
         if reader.number("Q", "list magic") != LIST_MAGIC:
             raise reader.invalid("it does not begin with MXNet's list magic 0x112", 0)
         reader.number("Q", "reserved word")
@@ -105,6 +106,18 @@ def load_arrays(path: StrPath) -> list[Any] | dict[str, Any]:
         names = reader.names(count)
         reader.expect_end()
     return arrays if names is None else dict(zip(names, arrays, strict=True))
+
+
+def read_record(record: bytes, path: StrPath) -> Any:
+    """An array from its record alone; `path` is for errors.
+
+    Raises:
+        InvalidParameterFileError: it is no record.
+    """
+    reader = _Reader(BytesIO(record), os.fspath(path), len(record))
+    array = _read_array(reader)
+    reader.expect_end()
+    return array
 
 
 def save_arrays(path: StrPath, arrays: Mapping[str, Any] | Sequence[Any]) -> None:
@@ -134,10 +147,10 @@ def save_arrays(path: StrPath, arrays: Mapping[str, Any] | Sequence[Any]) -> Non
 class _Reader:
     """Reads a file of known size, and never asks for more than is left of it."""
 
-    def __init__(self, file: BufferedReader, path: str) -> None:
+    def __init__(self, file: BufferedReader | BytesIO, path: str, size: int) -> None:
         self._file = file
         self._path = path
-        self._left = os.fstat(file.fileno()).st_size
+        self._left = size
 
     def invalid(self, reason: str, offset: int | None = None) -> Exception:
         where = self._file.tell() if offset is None else offset

@@ -412,13 +412,14 @@ class Module(ScopedModule):
         await optimization.save(executors, fname)
 
     async def load_optimizer_states(self, fname: Path_) -> None:
-        """Set the optimizer's counts and states from such a file.
+        """Set the optimizer's counts and states from such a file, or one of MXNet.
 
         Its settings stay: the learning rate, for example, is that of `init_optimizer`.
+        MXNet's files, which are pickles and are not run, have no counts.
 
         Raises:
             ModuleStateError: there is no optimizer.
-            OptimizerStatesError: the file is not of this format.
+            OptimizerStatesError: the file is neither, or does not fit the optimizer.
             OSError: it cannot be read.
         """
         optimization = self.core.need_optimizer("load_optimizer_states")

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import trio
 
-from asyncmod.module import optimizer_setup, optimizer_states
+from asyncmod.interop.mxnet_states import is_pickle
+from asyncmod.module import mxnet_states, optimizer_setup, optimizer_states
 from asyncmod.module.batches import Array
 from asyncmod.module.descriptions import batch_size
 from asyncmod.module.executors import Executors
@@ -23,6 +24,7 @@ from asyncmod.optimizer import Optimizer, OptimizerStatesError
 from runtime.executor.accumulation import Part
 from runtime.executor.group import Updater
 from runtime.executor.snapshot import Snapshot
+from runtime.graph.plan import HALF
 from runtime.graph.update import MASTER
 
 
@@ -233,21 +235,38 @@ class Optimization:
         )
         return copied, content
 
+    def _read_file(
+        self, executors: Executors, fname: str | PathLike[str]
+    ) -> optimizer_states.Content:
+        if not is_pickle(fname):
+            return optimizer_states.read(fname, self.optimizer)
+        group = executors.first.group
+        updated, dtypes = self.updater.parameters, group.parameter_dtypes
+        has_masters = MASTER in self.updater.states
+        return mxnet_states.read(
+            fname,
+            self.optimizer,
+            list(dict.fromkeys(name for _, name in sorted(self.idx2name.items()))),
+            {name: group.parameter_shapes[name] for name in updated},
+            [n for n in updated if has_masters and dtypes[n] == HALF],
+        )
+
     async def load(self, executors: Executors, fname: str | PathLike[str]) -> None:
         """Set counts and states from such a file between two steps, whole or not.
 
-        Learning rate, schedule and `rescale_grad` stay as they are.
+        Learning rate, schedule and `rescale_grad` stay as they are; with a file of
+        MXNet, which has no counts, these stay, too.
 
         Raises:
             OptimizerStatesError: the file is not of this format, or of another kind
                 of optimizer.
             OSError: it cannot be read.
         """
-        content = await trio.to_thread.run_sync(
-            optimizer_states.read, fname, self.optimizer
-        )
+        content = await trio.to_thread.run_sync(self._read_file, executors, fname)
 
         def recount() -> None:
+            if content.settings is None:
+                return
             before = self.optimizer.get_state()
             try:
                 self.optimizer.go_on_from(content.settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from typing import Any
 
 import numpy as np
@@ -23,13 +23,14 @@ class Content:
 
     Attributes:
         name: The optimizer's class, in lower case.
-        settings: Its counts, learning rate and scheduler, as plain data.
+        settings: Its counts, learning rate and scheduler, as plain data; None if the
+            file holds none.
         states: State name to parameter name to array.
         own: Parameter name to what the user's own optimizer keeps.
     """
 
     name: str
-    settings: dict[str, Any]
+    settings: dict[str, Any] | None
     states: dict[str, dict[str, Array]]
     own: dict[str, Any]
 
@@ -86,8 +87,7 @@ def read(fname: str | PathLike[str], optimizer: Optimizer) -> Content:
         AttributeError,
     ) as error:
         raise OptimizerStatesError(
-            "this file holds no optimizer states of asyncmod (MXNet's `.states` are "
-            f"pickles and are not read): {error}"
+            f"{fspath(fname)} holds no optimizer states of asyncmod or MXNet: {error}"
         ) from error
     kind = type(optimizer).__name__.lower()
     if content.name != kind:

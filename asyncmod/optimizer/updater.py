@@ -93,8 +93,8 @@ class Updater:
 
 def _no_states(error: Exception) -> OptimizerStatesError:
     return OptimizerStatesError(
-        "these bytes are no optimizer states of this format (MXNet's own pickles are "
-        f"not read): {error}"
+        "these bytes are no optimizer states of this format (MXNet's are read by "
+        f"mx.interop.mxnet.load_optimizer_states): {error}"
     )
 
 
