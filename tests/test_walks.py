@@ -54,7 +54,7 @@ def test_no_way_back() -> None:
 def test_one_batch_leads_to_its_kernels_and_callbacks() -> None:
     walk = reached("asyncmod.module.fit_loop")
     assert walk >= {
-        "asyncmod.module.module",
+        "asyncmod.module.module_inside",
         "runtime.executor.group",
         "runtime.executor.steps",
         "runtime.actors.device_thread",
