@@ -2,15 +2,16 @@
 
 Module sums gradients by itself and needs no store; this one is for programs that
 average or exchange arrays of their own, in MXNet's terms.
+
+Next: `asyncmod.keyed_values`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from os import PathLike, fspath
 from typing import Any
 
-import numpy as np
 import trio
 
 from asyncmod.errors import (
@@ -20,9 +21,9 @@ from asyncmod.errors import (
     UnsupportedError,
 )
 from asyncmod.io.fairness import LARGE_COPY
-from asyncmod.keyed_arrays import Array, Key, Pairs, pair_up, row_numbers
+from asyncmod.keyed_arrays import Pairs, row_numbers
+from asyncmod.keyed_values import KeyedValues, Keys, UpdateFunction, Values
 from asyncmod.module.optimizer_setup import check_kvstore
-from asyncmod.nd.array import as_given
 from asyncmod.optimizer import (
     Optimizer,
     OptimizerStatesError,
@@ -31,12 +32,6 @@ from asyncmod.optimizer import (
     packed_file,
 )
 from asyncmod.trio_task import check_trio
-from runtime.row_sparse import RowSparseNDArray
-
-Keys = Key | Sequence[Key]
-Values = Any  # an array, a list of arrays, or with several keys a list of those
-UpdateFunction = Callable[[Key, Array, Array], object]
-"""`updater(key, pushed, stored)` changes `stored` in place."""
 
 
 def create(name: object = "local") -> KVStore:
@@ -69,8 +64,7 @@ class KVStore:
 
     def __init__(self, name: str) -> None:
         self._type = name
-        self._stored: dict[Key, Array] = {}
-        self._updater: UpdateFunction | None = None
+        self._values = KeyedValues()
         self._serving = trio.Lock()
 
     @property
@@ -98,22 +92,8 @@ class KVStore:
         Raises:
             ArgumentError: a key is there already, or keys of two types are mixed.
         """
-        pairs = pair_up(key, value, "value")
-        names = [name for name, _ in pairs]
-        self._check_keys(names)
-        for name, arrays in pairs:
-            if name in self._stored or names.count(name) > 1:
-                raise ArgumentError(f"duplicate init of key {name}")
-            if len(arrays) != 1:
-                raise ArgumentError(
-                    f"`value` of key {name!r} must be one array, not {len(arrays)}"
-                )
-
-        def copy() -> None:
-            copies = {name: np.array(arrays[0]) for name, arrays in pairs}
-            self._stored.update(copies)
-
-        await self._serve(copy, pairs)
+        pairs = self._values.check_new(key, value)
+        await self._serve(lambda: self._values.add(pairs), pairs)
 
     async def push(self, key: Keys, value: Values, priority: int = 0) -> None:
         """Sum arrays and give the sum to the updater, or store it if there is none.
@@ -129,8 +109,8 @@ class KVStore:
         Raises:
             ArgumentError: an unknown key, or an array that does not fit its value.
         """
-        pairs = self._checked(key, value, "value")
-        await self._serve(lambda: self._push(pairs), pairs)
+        pairs = self._values.check(key, value, "value")
+        await self._serve(lambda: self._values.push(pairs), pairs)
 
     async def pull(
         self, key: Keys, out: Values, priority: int = 0, ignore_sparse: bool = True
@@ -146,8 +126,8 @@ class KVStore:
         Raises:
             ArgumentError: an unknown key, or an array that its value does not fit.
         """
-        outs = self._checked(key, out, "out")
-        await self._serve(lambda: self._pull(outs, ignore_sparse), outs)
+        outs = self._values.check(key, out, "out")
+        await self._serve(lambda: self._values.pull(outs, ignore_sparse), outs)
 
     async def pushpull(
         self, key: Keys, value: Values, out: Values = None, priority: int = 0
@@ -156,12 +136,12 @@ class KVStore:
 
         As by `pull`, row-sparse arrays are passed over: `row_sparse_pull` fills them.
         """
-        pairs = self._checked(key, value, "value")
-        outs = self._checked(key, value if out is None else out, "out")
+        pairs = self._values.check(key, value, "value")
+        outs = self._values.check(key, value if out is None else out, "out")
 
         def exchange() -> None:
-            self._push(pairs)
-            self._pull(outs, ignore_sparse=True)
+            self._values.push(pairs)
+            self._values.pull(outs, ignore_sparse=True)
 
         await self._serve(exchange, pairs)
 
@@ -188,28 +168,12 @@ class KVStore:
         Raises:
             ArgumentError: as `pull`, or `row_ids` are no row numbers of the value.
         """
-        outs = self._checked(key, out, "out")
+        outs = self._values.check(key, out, "out")
         flat = [(name, array) for name, arrays in outs for array in arrays]
-        rows = row_numbers(row_ids, len(flat))
-        for (name, _), numbers in zip(flat, rows, strict=True):
-            stored = self._stored[name]
-            if stored.ndim == 0 or not _within(numbers, len(stored)):
-                raise ArgumentError(
-                    f"`row_ids` of key {name!r} must be row numbers of shape "
-                    f"{stored.shape}, and they are {numbers}"
-                )
-
-        def copy() -> None:
-            for (name, array), numbers in zip(flat, rows, strict=True):
-                if isinstance(array, RowSparseNDArray):
-                    array.indices = np.unique(numbers)
-                    pulled = self._stored[name][array.indices]
-                    array.values = pulled.astype(array.dtype, copy=False)
-                    continue
-                array[...] = 0
-                array[numbers] = self._stored[name][numbers]
-
-        await self._serve(copy, outs)
+        numbers = row_numbers(row_ids, len(flat))
+        rows = list(zip(flat, numbers, strict=True))
+        self._values.check_rows(rows)
+        await self._serve(lambda: self._values.pull_rows(rows), outs)
 
     def set_optimizer(self, optimizer: Optimizer) -> None:
         """Update stored values by an optimizer: what is pushed is their gradient.
@@ -224,11 +188,11 @@ class KVStore:
                 "`optimizer` must be an mx.optimizer.Optimizer, such as "
                 f"mx.optimizer.create('sgd'), not {type(optimizer).__name__}"
             )
-        self._updater = get_updater(optimizer)
+        self._values.updater = get_updater(optimizer)
 
     def _set_updater(self, updater: UpdateFunction) -> None:
         """Call `updater(key, pushed, stored)` at each push; large ones in a thread."""
-        self._updater = updater
+        self._values.updater = updater
 
     async def save_optimizer_states(
         self, fname: str | PathLike[str], dump_optimizer: bool = False
@@ -300,33 +264,6 @@ class KVStore:
         """Wait for all workers: for the calls before this one."""
         await self._serve(lambda: None)
 
-    def _push(self, pairs: Pairs) -> None:
-        for name, arrays in pairs:
-            stored = self._stored[name]
-            total = _sum(arrays, stored.dtype)
-            if (
-                isinstance(total, RowSparseNDArray)
-                and isinstance(self._updater, Updater)
-                and self._updater.optimizer.rule is not None
-            ):
-                # Changes the rows that were pushed, when all of it has succeeded.
-                self._updater(name, total, stored)
-                continue
-            if self._updater is not None:
-                pushed, total = total, stored.copy()
-                self._updater(name, as_given(pushed), as_given(total))
-            self._stored[name] = np.asarray(total)
-
-    def _pull(self, outs: Pairs, ignore_sparse: bool) -> None:
-        for name, arrays in outs:
-            for array in arrays:
-                if isinstance(array, RowSparseNDArray):
-                    if not ignore_sparse:
-                        whole = RowSparseNDArray.whole(self._stored[name].copy())
-                        array.indices, array.values = whole.indices, whole.values
-                    continue
-                np.copyto(array, self._stored[name], casting="same_kind")
-
     async def _serve(
         self,
         work: Callable[[], None],
@@ -342,61 +279,9 @@ class KVStore:
             else:
                 work()
 
-    def _checked(self, key: Keys, value: Values, argument: str) -> Pairs:
-        """Keys with their arrays, which fit the values that are stored."""
-        pairs = pair_up(key, value, argument)
-        self._check_keys([name for name, _ in pairs])
-        for name, arrays in pairs:
-            if name not in self._stored:
-                raise ArgumentError(
-                    f"key {name} doesn't exist. Did you init? "
-                    f"`await store.init({name!r}, value)` comes first"
-                )
-            for array in arrays:
-                _check_fit(name, array, self._stored[name], argument)
-        return pairs
-
-    def _check_keys(self, keys: list[Key]) -> None:
-        known = [*self._stored][:1] + keys
-        for key in keys:
-            if isinstance(known[0], str) != isinstance(key, str):
-                raise ArgumentError(
-                    "keys of one store are all strings or all integers; key "
-                    f"{key!r} comes after {known[0]!r}"
-                )
-
     def _need_optimizer(self, member: str) -> Updater:
-        if not isinstance(self._updater, Updater):
+        if not isinstance(self._values.updater, Updater):
             raise ModuleStateError(
                 f"`{member}` needs an optimizer: `set_optimizer` comes first"
             )
-        return self._updater
-
-
-def _sum(arrays: Sequence[Any], dtype: np.dtype[Any]) -> Any:
-    """The sum from the first to the last; row-sparse if all of them are."""
-    if all(isinstance(array, RowSparseNDArray) for array in arrays):
-        first, *others = (array.astype(dtype) for array in arrays)
-        return sum(others, first)
-    total = np.array(arrays[0], dtype)
-    for array in arrays[1:]:
-        total += np.asarray(array).astype(dtype, copy=False)
-    return total
-
-
-def _within(numbers: Array, count: int) -> bool:
-    return not numbers.size or bool(numbers.min() >= 0 and numbers.max() < count)
-
-
-def _check_fit(key: Key, array: Any, stored: Array, argument: str) -> None:
-    if array.shape != stored.shape:
-        raise ArgumentError(
-            f"`{argument}` of key {key!r} must have the shape of its value, "
-            f"{stored.shape}, and it has {array.shape}"
-        )
-    given, taken = (stored, array) if argument == "out" else (array, stored)
-    if not np.can_cast(given.dtype, taken.dtype, "same_kind"):
-        raise ArgumentError(
-            f"`{argument}` of key {key!r} has dtype {array.dtype}, which does not go "
-            f"with the value's, {stored.dtype}"
-        )
+        return self._values.updater
