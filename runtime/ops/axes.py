@@ -6,7 +6,7 @@ and `src/operator/slice_channel-inl.h`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,16 @@ class SwapAxis:
     dim1: int = 0
     dim2: int = 0
 
+    def order(self, rank: int) -> tuple[int, ...]:
+        """Output's axis i is the input's axis order[i]."""
+        order = list(range(rank))
+        first, second = (
+            axis_in(self.dim1, rank, "dim1"),
+            axis_in(self.dim2, rank, "dim2"),
+        )
+        order[first], order[second] = order[second], order[first]
+        return tuple(order)
+
 
 @dataclass(frozen=True)
 class Transpose:
@@ -40,31 +50,24 @@ class Transpose:
 
     axes: tuple[int, ...] = ()
 
-
-def _swap(p: SwapAxis, rank: int) -> tuple[int, ...]:
-    order = list(range(rank))
-    first, second = axis_in(p.dim1, rank, "dim1"), axis_in(p.dim2, rank, "dim2")
-    order[first], order[second] = order[second], order[first]
-    return tuple(order)
-
-
-def _transpose(p: Transpose, rank: int) -> tuple[int, ...]:
-    order = tuple(axis_in(axis, rank) for axis in p.axes or range(rank - 1, -1, -1))
-    if sorted(order) != list(range(rank)):
-        raise ShapeError(f"`axes` (={p.axes}) must name each of {rank} axes once")
-    return order
+    def order(self, rank: int) -> tuple[int, ...]:
+        """Output's axis i is the input's axis order[i]."""
+        axes = self.axes or range(rank - 1, -1, -1)
+        order = tuple(axis_in(axis, rank) for axis in axes)
+        if sorted(order) != list(range(rank)):
+            message = f"`axes` (={self.axes}) must name each of {rank} axes once"
+            raise ShapeError(message)
+        return order
 
 
-def _register_permutation(
-    names: str, attributes: type, order: Callable[[Any, int], tuple[int, ...]]
-) -> None:
-    """Register an operator whose output's axis i is the input's axis order[i]."""
+def _register_permutation(names: str, attributes: type) -> None:
+    """Register an operator whose attributes say the order of its output's axes."""
 
     def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
         (data,), (output,) = inputs, outputs
         if data is None and output is None:
             return inputs, outputs
-        axes = order(p, len(data or output or ()))
+        axes = p.order(len(data or output or ()))
         if data is not None:
             output = unify(output, tuple(data[i] for i in axes), "output")
         assert output is not None
@@ -74,7 +77,7 @@ def _register_permutation(
     def forward(
         p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
     ) -> None:
-        outputs[0][...] = inputs[0].transpose(order(p, inputs[0].ndim))
+        outputs[0][...] = inputs[0].transpose(p.order(inputs[0].ndim))
 
     def backward(
         p: Any,
@@ -84,7 +87,7 @@ def _register_permutation(
         grads_in: Sequence[Any],
         mode: Mode,
     ) -> None:
-        grads_in[0].transpose(order(p, grads_in[0].ndim))[...] = grads_out[0]
+        grads_in[0].transpose(p.order(grads_in[0].ndim))[...] = grads_out[0]
 
     name, *aliases = names.split()
     register(
@@ -99,8 +102,8 @@ def _register_permutation(
     )
 
 
-_register_permutation("SwapAxis swapaxes", SwapAxis, _swap)
-_register_permutation("transpose", Transpose, _transpose)
+_register_permutation("SwapAxis swapaxes", SwapAxis)
+_register_permutation("transpose", Transpose)
 
 
 @dataclass(frozen=True)

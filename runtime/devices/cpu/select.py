@@ -21,6 +21,8 @@ from runtime.devices.cpu.dropout import DropoutStep
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
 from runtime.devices.cpu.embedding import EmbeddingStep
 from runtime.devices.cpu.head import HeadStep
+from runtime.devices.cpu.permutation import PermutationStep, can_permute
+from runtime.devices.cpu.pieces import ConcatStep, SliceChannelStep
 from runtime.devices.cpu.pooling import PoolStep
 from runtime.devices.cpu.recurrent import RecurrentStep
 from runtime.devices.cpu.softmax import SoftmaxStep
@@ -142,6 +144,12 @@ class Selection:
             return DropoutStep(node)
         if self._is(node, "Embedding") and self._can_embed(node):
             return EmbeddingStep(node)
+        if self._is(node, "Concat") and self._floats(node):
+            return ConcatStep(node)
+        if self._is(node, "SliceChannel") and self._floats(node):
+            return SliceChannelStep(node)
+        if self._permutes(node) and self._floats(node) and can_permute(self._b, node):
+            return PermutationStep(node)
         if self._is(node, "elemwise_add") and self._floats(node):
             return AddStep(node)
         return None
@@ -271,6 +279,9 @@ class Selection:
             and not any(e in self._readers or self._b.is_output(e) for e in seen)
             and self._floats(node)
         )
+
+    def _permutes(self, node: Node) -> bool:
+        return self._is(node, "SwapAxis") or self._is(node, "transpose")
 
     def _can_drop(self, node: Node) -> bool:
         return self._floats(node) and not node.attributes.axes

@@ -249,6 +249,7 @@ _FIELDS = {
     "measure_lamb": f"{_UPDATE} scaled@",
     "measure_lbsgd": f"{_UPDATE} scaled@",
     # Layout.
+    "permute": ("x@ stride0 stride1 stride2 stride3 y@ size0 size1 size2 size3"),
     "to_image": "x@ y@ y_image y_row y_pixel images channels height width",
     "from_image": "x[] y@ images channels height width",
 }
