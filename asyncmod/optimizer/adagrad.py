@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncmod.optimizer.base import (
-    Array,
-    Index,
-    Optimizer,
+from asyncmod.optimizer.base import Array, Index, Optimizer, register
+from asyncmod.optimizer.settings import (
     OptimizerError,
     bound_or_none,
     check_bound,
     check_finite,
     check_share,
-    register,
 )
 
 

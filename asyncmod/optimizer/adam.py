@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncmod.optimizer.base import (
-    Index,
-    Optimizer,
-    check_finite,
-    check_share,
-    register,
-)
+from asyncmod.optimizer.base import Index, Optimizer, register
+from asyncmod.optimizer.settings import check_finite, check_share
 
 
 @register

@@ -17,17 +17,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asyncmod import log
-from runtime.errors import AsyncmodError
+from asyncmod.optimizer.settings import (
+    OptimizerError,
+    bound_or_none,
+    check_bound,
+    check_finite,
+    check_learning_rate,
+)
 from runtime.ops.update import get_rule
 from runtime.row_sparse import RowSparseNDArray
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Index = int | str
 """What names a parameter to the optimizer: its position, or its name."""
-
-
-class OptimizerError(AsyncmodError, ValueError):
-    """A setting of an optimizer is not possible."""
 
 
 class AnnotatedSymbol(Protocol):
@@ -381,54 +383,3 @@ def create(name: str | Optimizer, **kwargs: Any) -> Optimizer:
         known = ", ".join(sorted(Optimizer.opt_registry))
         raise OptimizerError(f"Cannot find optimizer {name}; known are {known}")
     return klass(**kwargs)
-
-
-def check_finite(argument: str, value: float) -> float:
-    """`value`, if it is a finite number.
-
-    Raises:
-        OptimizerError: it is NaN or infinite.
-    """
-    if not math.isfinite(value):
-        raise OptimizerError(f"`{argument}` must be a finite number, not {value}")
-    return value
-
-
-def check_learning_rate(lr: float) -> float:
-    """`lr`, if it is finite and not negative.
-
-    Raises:
-        OptimizerError: it is not.
-    """
-    if not (math.isfinite(lr) and lr >= 0):
-        raise OptimizerError(
-            f"`learning_rate` must be finite and not negative, and it is {lr}"
-        )
-    return lr
-
-
-def check_share(argument: str, value: float) -> float:
-    """`value`, if it can be the share that a running mean keeps.
-
-    Raises:
-        OptimizerError: it is not at least 0 and less than 1.
-    """
-    if not 0 <= value < 1:
-        raise OptimizerError(
-            f"`{argument}` must be at least 0 and less than 1, not {value}"
-        )
-    return value
-
-
-def check_bound(argument: str, value: float | None) -> float | None:
-    """`value`, if it is None or finite.
-
-    Raises:
-        OptimizerError: it is NaN or infinite.
-    """
-    return None if value is None else check_finite(argument, value)
-
-
-def bound_or_none(value: float | None) -> float:
-    """A bound as rules take it: -1 for None, 0 and negative values, which mean none."""
-    return float(value) if value is not None and value > 0 else -1.0

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncmod.optimizer.base import (
-    Index,
-    Optimizer,
-    check_finite,
-    check_learning_rate,
-    register,
-)
+from asyncmod.optimizer.base import Index, Optimizer, register
+from asyncmod.optimizer.settings import check_finite, check_learning_rate
 
 
 @register

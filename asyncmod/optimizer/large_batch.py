@@ -6,13 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from asyncmod.optimizer.base import (
-    Index,
-    Optimizer,
-    OptimizerError,
-    check_finite,
-    register,
-)
+from asyncmod.optimizer.base import Index, Optimizer, register
+from asyncmod.optimizer.settings import OptimizerError, check_finite
 
 
 @register

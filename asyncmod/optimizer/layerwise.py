@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from asyncmod.optimizer.base import (
-    Index,
-    Optimizer,
+from asyncmod.optimizer.base import Index, Optimizer, register
+from asyncmod.optimizer.settings import (
     bound_or_none,
     check_bound,
     check_finite,
     check_share,
-    register,
 )
 
 _RATES = 16  # steps whose learning rates LARS remembers

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from asyncmod.optimizer.base import Index, Optimizer, check_finite, register
+from asyncmod.optimizer.base import Index, Optimizer, register
+from asyncmod.optimizer.settings import check_finite
 
 
 @register

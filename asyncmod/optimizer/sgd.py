@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncmod.optimizer.base import Array, Index, Optimizer, check_finite, register
+from asyncmod.optimizer.base import Array, Index, Optimizer, register
+from asyncmod.optimizer.settings import check_finite
 
 
 @register
