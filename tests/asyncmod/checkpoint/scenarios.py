@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import scipy.sparse
 
 import asyncmod as mx
 
@@ -150,6 +151,25 @@ def embedded() -> Any:
     return mx.sym.SoftmaxOutput(net, name="softmax")
 
 
+def csr() -> Any:
+    """Rows of which half of the elements are missing."""
+    rows, labels = data()
+    return mx.io.NDArrayIter(
+        scipy.sparse.csr_matrix(np.maximum(rows, 0)),
+        labels,
+        batch_size=4,
+        shuffle=True,
+        last_batch_handle="discard",
+    )
+
+
+def linear() -> Any:
+    """A linear model of CSR data."""
+    x = mx.sym.var("data", stype="csr")
+    weight = mx.sym.var("weight", shape=(COLUMNS, CLASSES))
+    return mx.sym.SoftmaxOutput(mx.sym.dot(x, weight), name="softmax")
+
+
 class WithoutState:
     """A source that cannot say where it is."""
 
@@ -283,6 +303,12 @@ SCENARIOS: dict[str, Callable[[], Scenario]] = {
         iterator,
         {**momentum(), "in_flight": 1},
         bind={"grad_req": {"data": "add"}, "inputs_need_grad": True},
+    ),
+    "CSR data": lambda: Scenario(
+        lambda: mx.Module(linear(), context=devices(2)), csr, adam()
+    ),
+    "CSR data in worker processes": lambda: Scenario(
+        lambda: mx.Module(linear(), context=workers(2)), csr, adam()
     ),
     "groups of devices": lambda: Scenario(
         lambda: mx.Module(
