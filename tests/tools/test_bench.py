@@ -63,6 +63,20 @@ def test_a_sample_is_long_enough_and_counts_per_step(
     assert sum(clock.wall) * clock.steps >= 1.0
 
 
+def test_samples_that_overlap_count_by_their_mean(
+    bench: Modules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    time = FakeTime()
+    monkeypatch.setattr(bench.measurement, "time", time)
+    clock = bench.measurement.Clock(seconds=3.0, overlapping=True)
+    for turn, _ in enumerate(clock):
+        time.now += (0.02, 0.18)[turn % 2]  # a step ends in the turn after its own
+    assert clock.steps == 1
+    assert clock.best == pytest.approx(0.1, rel=0.1)
+    clock.overlapping = False
+    assert clock.best == pytest.approx(0.02)
+
+
 def test_table_compares_the_best_of_each_library(bench: Modules) -> None:
     def result(library: str, ms: float) -> dict[str, Any]:
         return {

@@ -68,7 +68,7 @@ async def main(options: Options) -> None:
                     "momentum": MOMENTUM,
                 },
             )
-        clock = Clock(options.seconds)
+        clock = Clock(options.seconds, overlapping=variant != "single")
         if variant == "single":
             await one_by_one(mod, batch, clock, options.training)
         else:
