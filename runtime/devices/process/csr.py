@@ -32,8 +32,6 @@ class CsrBlock:
     def __init__(self, tensor: CsrTensor, memory: SharedMemory) -> None:
         self.memory = memory
         self._tensor = tensor
-        header = memory.data[:16].view("int64")
-        self._header: NDArray[Any] = header  # elements, bytes of an index
 
     @staticmethod
     def nbytes_of(tensor: CsrTensor, elements: int, index: int) -> int:
@@ -44,7 +42,7 @@ class CsrBlock:
         """Copy a matrix of the tensor's shape and dtype that has room here."""
         self._header[:] = matrix.nnz, matrix.indices.dtype.itemsize
         for name, part in self._parts().items():
-            part[...] = getattr(matrix, name)
+            part[...] = getattr(matrix, name)[: len(part)]  # it may have spare room
 
     def read(self) -> Any:
         """The matrix, over this memory."""
@@ -55,6 +53,12 @@ class CsrBlock:
             (parts["data"], parts["indices"], parts["indptr"]),
             shape=self._tensor.shape,
         )
+
+    @property
+    def _header(self) -> NDArray[Any]:
+        """How many elements, and bytes of an index."""
+        words: NDArray[Any] = self.memory.data[:16].view("int64")
+        return words
 
     def _parts(self) -> dict[str, NDArray[Any]]:
         data, layout = self.memory.data, _layout(self._tensor, *map(int, self._header))

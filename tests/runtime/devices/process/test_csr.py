@@ -17,6 +17,7 @@ from runtime.devices.factory import create_device
 from runtime.devices.process import csr
 from runtime.devices.process.device import ProcessDevice
 from runtime.devices.process.program import ProcessProgram
+from runtime.errors import WorkerDied
 from runtime.graph.compile import Request, compile_plan
 
 ROWS, COLUMNS = 40, 50
@@ -120,6 +121,14 @@ def test_indexes_and_elements_of_other_dtypes(
     np.testing.assert_array_equal(square(program, value), value.toarray() ** 2)
 
 
+def test_a_matrix_with_spare_room(program: ProcessProgram) -> None:
+    value = matrix(20)
+    expected = value.toarray() ** 2
+    value.data = np.append(value.data, np.float32([np.nan, np.nan]))
+    value.indices = np.append(value.indices, np.int32([0, 0]))
+    np.testing.assert_array_equal(square(program, value), expected)
+
+
 def kill(device: ProcessDevice) -> None:
     assert device.worker.process is not None
     os.kill(device.worker.process.pid, signal.SIGKILL)
@@ -140,6 +149,16 @@ def test_killed_before_it_was_shown_a_larger_matrix() -> None:
     with started() as device, compiled(device) as program:
         square(program, matrix(3))
         kill(device)
+        np.testing.assert_array_equal(square(program, value), value.toarray() ** 2)
+
+
+def test_a_death_that_is_to_be_raised_leaves_the_input_to_be_written_again() -> None:
+    value = matrix(300)
+    with started() as device, compiled(device.under("fail")) as program:
+        square(program, matrix(3))
+        kill(device)
+        with pytest.raises(WorkerDied, match="during `csr` x"):
+            program.write("input", "x", value)
         np.testing.assert_array_equal(square(program, value), value.toarray() ** 2)
 
 
