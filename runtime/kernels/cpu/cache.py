@@ -13,10 +13,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-
-import structlog
-
-_log = structlog.get_logger("asyncmod")
+from typing import Any
 
 
 class ObjectCache:
@@ -61,19 +58,27 @@ def open_cache() -> ObjectCache:
         return ObjectCache(wanted)
     spare = Path(tempfile.gettempdir()) / f"asyncmod-{_user()}"
     if _writable(spare):
-        _log.warning(
+        logger().warning(
             "kernel cache folder is not writable; using a temporary one",
             folder=str(wanted),
             used=str(spare),
             advice="set ASYNCMOD_CACHE_DIR to a writable folder",
         )
         return ObjectCache(spare)
-    _log.warning(
+    logger().warning(
         "no writable kernel cache folder; kernels are compiled in every process",
         folder=str(wanted),
         advice="set ASYNCMOD_CACHE_DIR to a writable folder",
     )
     return ObjectCache(None)
+
+
+def logger() -> Any:
+    """Where to say what is wrong with kernels or their cache."""
+    # Imported at the first line logged: it takes longer than all of asyncmod.
+    import structlog
+
+    return structlog.get_logger("asyncmod")
 
 
 def _user_folder() -> Path:

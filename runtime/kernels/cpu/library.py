@@ -19,15 +19,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from runtime.errors import DeviceError
-from runtime.kernels.cpu.cache import ObjectCache, open_cache
+from runtime.kernels.cpu.cache import ObjectCache, logger, open_cache
 from runtime.kernels.cpu.table import KERNELS
 from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 
-_log = structlog.get_logger("asyncmod")
 _OLDEST_NUMBA = (0, 62)  # its LLVM has untyped pointers
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 _LINGER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
@@ -137,7 +134,7 @@ def _load() -> Library:
             return Library(_Code(open_cache()))
         except ImportError as error:
             reason = f"numba cannot be imported: {error}"
-    _log.warning("native kernels are not available; NumPy is used", reason=reason)
+    logger().warning("native kernels are not available; NumPy is used", reason=reason)
     return Library(None)
 
 

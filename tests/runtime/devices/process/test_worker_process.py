@@ -99,6 +99,17 @@ def test_the_process_starts_with_the_first_plan_and_ends_with_the_device() -> No
     device.close()
 
 
+def test_a_worker_loads_nothing_that_it_does_not_need() -> None:
+    """What it has in memory is what it takes to start, and to be gone."""
+    code = "import sys, runtime.devices.process.serve, runtime.devices.cpu.device; "
+    code += "print(*{'asyncio', 'numba', 'rich', 'scipy', 'ssl', 'structlog', 'trio'}"
+    code += " & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
+
+
 def test_a_worker_has_a_session_of_its_own_and_no_ctrl_c(
     device: ProcessDevice,
 ) -> None:
