@@ -73,7 +73,11 @@ class Journal:
             numbers = _counted(self._place(rows.numbers, slot))
             _counted(self._data[numbers_at:], len(numbers))[:] = numbers
             table = self._place(rows.table, slot).reshape(-1, rows.row)
-            self._rows(rows, rows_at, numbers)[...] = table[rows.where(numbers)]
+            kept = self._rows(rows, rows_at, numbers)
+            if rows.changes:
+                kept[...] = table[: len(kept)]
+            else:  # "clip" spares a copy; the numbers are those of rows that there are
+                np.take(table, numbers[1:], axis=0, out=kept, mode="clip")
 
     def end(self, section: Section, number: int) -> None:
         """The section has run, or nothing of it has taken effect."""
