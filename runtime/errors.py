@@ -50,6 +50,13 @@ class WorkerDied(DeviceError):
     peak_memory = 0
     stderr = ""
 
+    def again(self) -> WorkerDied:
+        """The same news for another call, with notes of its own."""
+        other = WorkerDied(*self.args)
+        other.__dict__.update(self.__dict__)
+        other.__notes__ = list(getattr(self, "__notes__", ()))
+        return other
+
 
 class ClosedError(AsyncmodError, RuntimeError):
     """The runtime, device or module was used after it was closed."""

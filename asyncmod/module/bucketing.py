@@ -15,6 +15,7 @@ from typing import Any, Self
 
 import trio
 
+from asyncmod.context import Context
 from asyncmod.errors import (
     ArgumentError,
 )
@@ -154,6 +155,11 @@ class BucketingModule(ScopedModule):
     def output_shapes(self) -> list[tuple[str, tuple[int, ...]]]:
         """Name and shape of each merged output of the current bucket."""
         return self._current.output_shapes
+
+    @property
+    def contexts(self) -> list[Context]:
+        """Where all buckets run; see Module.contexts."""
+        return self._default.contexts
 
     @property
     def optimizer(self) -> Any:

@@ -64,12 +64,21 @@ def listed(contexts: Sequence[Context]) -> str:
     return ", ".join(str(context) for context in contexts)
 
 
-def as_on_worker_death(choice: Any) -> OnDeath:
+def as_on_worker_death(choice: Any, in_groups: bool = False) -> OnDeath:
     """What is to be done when a worker process dies.
+
+    Args:
+        choice: As the user gives it.
+        in_groups: Whether parts of one graph run on different contexts.
 
     Raises:
         ArgumentError: something that nobody can do.
     """
+    if choice == "drop" and in_groups:
+        raise ArgumentError(
+            "on_worker_death='drop' does not go with group2ctxs: no other context can "
+            "take a context's part of the graph; use 'restart' or 'fail'"
+        )
     choices: tuple[OnDeath, ...] = get_args(OnDeath)
     for known in choices:
         if choice == known:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import trio
 
+from asyncmod.context import Context
 from asyncmod.errors import ModuleStateError
 from asyncmod.module import requirements
 from asyncmod.module.batches import Array
@@ -64,6 +65,20 @@ class Core:
     def need_training(self, call: str) -> None:
         """Raise ModuleStateError unless the module is bound for training."""
         requirements.need_training(self.module, call)
+
+    @property
+    def contexts(self) -> tuple[Context, ...]:
+        """Where it runs: without contexts that were dropped since it was bound."""
+        if self.executors is None:
+            return self.definition.contexts
+        return self.executors.first.group.spec.devices
+
+    @property
+    def workload(self) -> tuple[float, ...]:
+        """The share of a batch of each of these."""
+        if self.executors is None:
+            return self.definition.workload
+        return self.executors.first.group.spec.workload
 
     def need_executors(self, call: str) -> Executors:
         """The executors.

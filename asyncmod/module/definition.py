@@ -75,6 +75,7 @@ class Definition:
         if compression_params is not None:
             raise UnsupportedError("compression_params is not supported: leave it out")
         contexts = as_contexts(context)
+        placements = as_placements(group2ctxs, len(contexts))
         made = cls(
             symbol,
             list(data_names or ()),
@@ -83,8 +84,8 @@ class Definition:
             list(fixed_names or ()),
             contexts,
             as_workload(work_load_list, len(contexts)),
-            as_placements(group2ctxs, len(contexts)),
-            as_on_worker_death(on_worker_death),
+            placements,
+            as_on_worker_death(on_worker_death, any(placements)),
         )
         arguments = symbol.list_arguments()
         check_input_names("data_names", made.data_names, arguments, True)
@@ -167,7 +168,8 @@ class Definition:
         """Refuse to share parameters with a module that runs elsewhere.
 
         Raises:
-            ArgumentError: its contexts, or those of its context groups, differ.
+            ArgumentError: its contexts, or those of its context groups, differ, or
+                only one of both drops contexts.
         """
         if shared.contexts != self.contexts:
             raise ArgumentError(
@@ -179,4 +181,11 @@ class Definition:
             raise ArgumentError(
                 f"`shared_module` has group2ctxs {shared.placements} and this "
                 f"module {self.placements}; shared parameters need the same"
+            )
+        theirs, ours = shared.on_worker_death, self.on_worker_death
+        if theirs != ours and "drop" in (theirs, ours):
+            raise ArgumentError(
+                f"`shared_module` has on_worker_death={theirs!r} and this module "
+                f"{ours!r}: modules that share parameters lose a context together; "
+                "give both the same"
             )

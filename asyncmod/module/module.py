@@ -16,6 +16,7 @@ from typing import Any, Self
 
 import trio
 
+from asyncmod.context import Context
 from asyncmod.interop import mxnet_checkpoint
 from asyncmod.io.batch import DataDesc
 from asyncmod.module import (
@@ -64,13 +65,16 @@ class Module(ScopedModule):
         on_worker_death: What is to be done when the worker process of a context with
             `worker="process"` dies: "restart" starts another one and does again what
             was under way, so that nothing is lost and no result differs; "fail" raises
-            `WorkerDied`, with all parameters and states as before the call.
+            `WorkerDied`, with all parameters and states as before the call; "drop" goes
+            on over the other contexts and does there what was under way, with a
+            warning (see docs/semantics.md), and raises when the last one dies.
 
     Raises:
         ArgumentTypeError: `symbol` or `context` is of the wrong type.
         NameMismatchError: a data, state or fixed name is no argument of the symbol.
         ArgumentError: `work_load_list` or `group2ctxs` does not match the contexts, or
-            a context stands twice, or `on_worker_death` is unknown.
+            a context stands twice, or `on_worker_death` is unknown, or "drop" with
+            `group2ctxs`.
         UnsupportedError: `compression_params` was given.
     """
 
@@ -119,8 +123,8 @@ class Module(ScopedModule):
             definition.data_names,
             definition.label_names,
             self.logger,
-            list(definition.contexts),
-            definition.workload,
+            self.contexts,
+            self.core.workload,
             state_names=definition.state_names,
             group2ctxs=list(definition.placements) or None,
             on_worker_death=definition.on_worker_death,
@@ -166,6 +170,14 @@ class Module(ScopedModule):
         """The optimizer, once there is one."""
         optimization = self.core.optimization
         return optimization.optimizer if optimization else None
+
+    @property
+    def contexts(self) -> list[Context]:
+        """Where it runs: the given contexts, without those that were dropped.
+
+        `bind(..., force_rebind=True)` uses all of them again.
+        """
+        return list(self.core.contexts)
 
     # Binding
 

@@ -35,7 +35,7 @@ class ModuleInside:
         self._core = core
         self._twin = twin
         # Those of the last batch and the labels then bound: mostly they come again.
-        self._last_rows: tuple[Sequence[DataDesc], RealRows] | None = None
+        self._last_rows: tuple[Any, RealRows] | None = None
 
     @property
     def value_names(self) -> Sequence[str]:
@@ -62,15 +62,16 @@ class ModuleInside:
         return self.output_axes
 
     def real_rows(self, rows: int, pad: int) -> RealRows:
-        labels = self.labels
+        labels, workload = self.labels, self._core.workload
         if self._last_rows is not None:
-            of, real = self._last_rows
-            if of is labels and real.rows == rows and real.pad == pad:
+            (of, shared), real = self._last_rows
+            same = of is labels and shared is workload
+            if same and real.rows == rows and real.pad == pad:
                 return real
-        slices = split(rows, self._core.definition.workload)
+        slices = split(rows, workload)
         counts = [s.stop - s.start for s in slices]
         real = counting.real_rows(self._core.module, rows, pad, counts)
-        self._last_rows = labels, real
+        self._last_rows = (labels, workload), real
         return real
 
     def check_accumulation(self) -> None:

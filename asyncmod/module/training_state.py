@@ -25,6 +25,7 @@ from asyncmod.module.inside import State
 from asyncmod.module.optimization import Optimization, States
 from runtime.executor.group import ExecutorGroup
 from runtime.executor.snapshot import StateArray
+from runtime.executor.spread import spread
 from runtime.executor.sums import mean
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ async def put_back(
         await _put_back_auxiliaries(core, group, arrays, state["devices"], prefix)
         if "carried" in state:  # else an older version of the library has saved it
             shares = carried.from_tree(put_together(state["carried"], arrays))
-            await group.write_carried(carried.spread(shares, group.spec))
+            await group.write_carried(spread(shares, group.spec))
         if "input_gradients" in state:
             tree = put_together(state["input_gradients"], arrays)
             await added_input_gradients.put_back(executors, tree)

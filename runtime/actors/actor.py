@@ -72,6 +72,10 @@ class DeviceActor:
             with suppress(trio.RunFinishedError):
                 self._token.run_sync_soon(self._on_start, self)
 
+    def ended(self) -> None:
+        """That process has ended, and somebody was told."""
+        self.pid = None
+
     def may_restart(self, name: str) -> bool:
         """Whether the process that has died may have a successor; counts it."""
         return self.supervisor.died(name) is not None

@@ -252,7 +252,7 @@ async def _mourn(actor: DeviceActor) -> None:
         await trio.lowlevel.wait_readable(fd)
     finally:
         os.close(fd)
-    if actor.idle:
+    if actor.idle and actor.pid == pid:
         _logger().warning(
             f"the worker process of {actor.device_id} (pid {pid}) has ended while it "
             "was idle"

@@ -44,8 +44,8 @@ FIRST_STEP = StepKey()
 FIRST_PREDICTION = 2**31
 
 # What is to be done when a worker process dies: start another one and do again what it
-# was doing, or raise `WorkerDied`.
-OnDeath = Literal["restart", "fail"]
+# was doing, raise `WorkerDied`, or go on with the other devices.
+OnDeath = Literal["restart", "fail", "drop"]
 
 
 class Segment(Protocol):
@@ -162,6 +162,10 @@ class Home(Protocol):
     def policy(self) -> WorkerPolicy: ...
     def started(self, pid: int) -> None:
         """A process was started; called on the device's thread."""
+        ...
+
+    def ended(self) -> None:
+        """It has ended, and this is being told to whoever was waiting for it."""
         ...
 
     def may_restart(self, name: str) -> bool:

@@ -95,6 +95,18 @@ class HostDevice(Protocol):
     ) -> HostProgram: ...
 
 
+class Undoing(Protocol):
+    """What can take a launch back; see `runtime.devices.undoing`."""
+
+    def begin(self, section: Section, slot: int) -> None:
+        """Save what a launch is about to change."""
+        ...
+
+    def undo(self, section: Section) -> None:
+        """Put it back."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Bound:
     """What runs a row (or a few), and what that touches."""
@@ -105,7 +117,11 @@ class Bound:
 
 
 class HostProgram:
-    """A plan resolved in host memory; see `contract.Program` for the promises."""
+    """A plan resolved in host memory; see `contract.Program` for the promises.
+
+    Attributes:
+        undoing: What takes its launches back; None if nothing does.
+    """
 
     inline = False
 
@@ -150,6 +166,7 @@ class HostProgram:
             for slot in range(slots)
         ]
         self._sections = [self._bind_sections(slot) for slot in range(slots)]
+        self.undoing: Undoing | None = None
         self._guards = (
             Guards(plan, lambda name, slot: self.segment(name, slot).data, slots)
             if plan.guards
@@ -217,6 +234,8 @@ class HostProgram:
     ) -> None:
         if self._closed:
             raise ClosedError(f"a program on {self.device} was used after close")
+        if self.undoing is not None:
+            self.undoing.begin(section, slot)
         if section == "step":
             self._step(slot, key)
         else:
@@ -228,8 +247,12 @@ class HostProgram:
         """Nothing is ever late here."""
 
     def undo(self, section: Section) -> bool:
-        """Nothing was kept."""
-        return False
+        """Nothing was kept, unless something keeps it."""
+        if self.undoing is None:
+            return False
+        self.undoing.undo(section)
+        self.changed(section)
+        return True
 
     def close(self) -> None:
         self._closed = True
@@ -237,6 +260,7 @@ class HostProgram:
         self._face = []
         self._csr = {}
         self._slotted = {}
+        self.undoing = None
         self.segments = {}
 
     def _launch(self, section: Section, slot: int, key: StepKey) -> None:

@@ -70,6 +70,12 @@ class Part:
         if known is None or self.number < known:
             self.accumulation.failed = self.number
 
+    def retry(self) -> None:
+        """This part is done again, and all after it."""
+        known = self.accumulation.failed
+        if known is not None and known >= self.number:
+            self.accumulation.failed = None
+
     @property
     def follows_failure(self) -> bool:
         """Whether a part before this one has failed."""

@@ -13,12 +13,15 @@ from functools import partial
 from runtime.actors import linger
 from runtime.actors.actor import DeviceActor
 from runtime.actors.crew import Crew, shielded
-from runtime.devices.contract import Device, OnDeath, Program
+from runtime.actors.runtime import Runtime
+from runtime.devices.contract import Device, Program
 from runtime.devices.factory import create_device
+from runtime.devices.undoing import UndoingDevice
 from runtime.errors import DeviceError
+from runtime.executor.calls import Calls
 from runtime.executor.memory import Memory, free
 from runtime.executor.merging import Merge
-from runtime.executor.placement import Placement, Staging, kept_names
+from runtime.executor.placement import Placement, Staging, kept_names, members
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec, plan_request
 from runtime.executor.split import is_empty, sliced_shape, split
@@ -51,6 +54,18 @@ class Binding:
     input_gradients: Merge | None
 
 
+async def start(
+    spec: GroupSpec, runtime: Runtime, memory: Memory | None
+) -> tuple[Calls, Binding]:
+    """Bind on the devices of a specification, and what calls them.
+
+    After an error or a cancellation nothing is left behind.
+    """
+    crew = Crew([runtime.actor(m.device, m.lane) for m in members(spec)])
+    binding = await bind(spec, crew, memory)
+    return Calls(runtime, crew, bool(spec.placements)), binding
+
+
 async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
     """Compile a graph on the devices' threads.
 
@@ -66,10 +81,7 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
     if memory is not None:
         memory.users += 1
     try:
-        devices = await crew.run(
-            "open device",
-            [partial(_open, actor, spec.on_worker_death) for actor in crew.actors],
-        )
+        devices = await _open_all(spec, crew)
         placement = Placement.of(spec, devices)
         stagings = await crew.run_first(
             "stage", partial(_stagings, spec, slices, placement)
@@ -98,6 +110,23 @@ async def bind(spec: GroupSpec, crew: Crew, memory: Memory | None) -> Binding:
         for replica in replicas:
             memory.trained[replica.index] |= not is_empty(replica.rows)
     return Binding(memory, replicas, slices, first, *merges)
+
+
+async def allocate_like(memory: Memory, spec: GroupSpec, crew: Crew) -> Memory:
+    """New memory for the same things on the devices of `spec`, for one user."""
+    devices = await _open_all(spec, crew)
+    made = await Memory.create(
+        crew,
+        devices,
+        Placement.of(spec, devices),
+        memory.parameters,
+        memory.auxiliaries,
+        memory.gradient_rows,
+        has_gradients=memory.has_gradients,
+        guards=spec.guards,
+    )
+    made.drops, made.users = spec.drops, 1
+    return made
 
 
 def closing_jobs(
@@ -139,19 +168,25 @@ async def _allocate(
         has_gradients=spec.for_training,
         guards=spec.guards,
     )
+    memory.drops = spec.drops
     memory.users = 1
     return memory
 
 
-def _open(actor: DeviceActor, on_death: OnDeath) -> Device:
-    """The device as a group sees it that wants this done when its worker dies."""
+async def _open_all(spec: GroupSpec, crew: Crew) -> list[Device]:
+    jobs = [partial(_open, actor, spec) for actor in crew.actors]
+    return await crew.run("open device", jobs)
+
+
+def _open(actor: DeviceActor, spec: GroupSpec) -> Device:
+    """The device as a group sees it that wants this done when a worker dies."""
     device: Device = actor.device(_create)
     if actor.device_id.worker == "thread":
-        return device
+        return UndoingDevice(device) if spec.drops else device
     from runtime.devices.process.device import ProcessDevice
 
     assert isinstance(device, ProcessDevice)
-    return device.under(on_death)
+    return device.under(spec.on_worker_death)
 
 
 def _create(actor: DeviceActor) -> Device:

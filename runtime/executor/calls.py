@@ -23,12 +23,18 @@ T = TypeVar("T")
 _YIELD_SECONDS = 1e-3
 
 
+class Superseded(Exception):
+    """Other executors have taken the place of these; the call is to go to them."""
+
+
 class Calls:
     """See the module.
 
     Attributes:
         crew: The devices' actors.
+        runtime: Their owner.
         closed: Whether the group was closed.
+        superseded: Whether other executors have taken the place of these.
 
     With `together` given here, no device goes on before all have ended their jobs, in
     any call: they use memory of each other's.
@@ -38,7 +44,8 @@ class Calls:
         self.crew = crew
         self._together = together
         self.closed = False
-        self._runtime = runtime
+        self.superseded = False
+        self.runtime = runtime
         self._wanted = os.environ.get("ASYNCMOD_INLINE", "1") != "0"
 
     @property
@@ -47,14 +54,16 @@ class Calls:
         return self._wanted and not [a for a in self.crew.actors if not a.idle]
 
     def check_open(self) -> None:
-        """Raise ClosedError if the group or its runtime was closed."""
+        """Raise ClosedError if the group or its runtime was closed, or Superseded."""
+        if self.superseded:
+            raise Superseded
         if self.closed:
             raise ClosedError("the executors are closed: their module has ended")
-        self._runtime.check_open()
+        self.runtime.check_open()
 
     async def breathe(self) -> None:
         """Let a cancellation in, and other tasks run once per millisecond."""
-        runtime = self._runtime
+        runtime = self.runtime
         if time.perf_counter() - runtime.last_yield < _YIELD_SECONDS:
             await trio.lowlevel.checkpoint_if_cancelled()
         else:
@@ -102,5 +111,5 @@ class Calls:
     async def close(self, jobs: Sequence[Callable[[], object]]) -> None:
         """Run the last jobs, which free everything; cannot be withdrawn."""
         self.closed = True
-        if not self._runtime.stopped:
+        if not self.runtime.stopped:
             await self.crew.finish("close", jobs)

@@ -49,6 +49,7 @@ class Update:
         programs: What is compiled.
         reduction: What happens where gradients cross to the host.
         inline: Whether it may run on the Trio thread.
+        fixed_ones: Parameters that count as 1 whatever they hold.
     """
 
     numbers: StepNumbers
@@ -75,6 +76,7 @@ class Update:
             updater, memory, fixed_ones, self.programs, reduction
         )
         self.inline = False
+        self.fixed_ones = fixed_ones
         self._memory = memory
         self._prepares = False
         self._crosses = updater.rule is None or len(memory.domains) > 1
@@ -141,8 +143,12 @@ class Update:
         """
         index = replica.index
         begin = time.perf_counter()
+        own: list[Undo] = []
         try:
             self._check(step.part, step.error)
+            if self._memory.drops:
+                own = self._undo(replica, step.part, computes=compute is not None)
+                step.undo += own
             if compute is not None:
                 compute()
             self.programs.add(index, step.part)
@@ -153,15 +159,17 @@ class Update:
             if step.part is not None:
                 step.part.fail()
             step.computed.fail()
+            _run_all(own)
             raise
         step.compute_seconds[index] = time.perf_counter() - begin
         if not step.computed.wait():
+            _run_all(own)
             return False
         begin = time.perf_counter()
         if step.updates:
-            if self._crosses and not self.reduction.reduce(index, step):
-                return False
-            if step.prepared is not None and not self._prepare(index, step.prepared):
+            reduced = not self._crosses or self.reduction.reduce(index, step)
+            if not reduced or not self._prepare(index, step.prepared):
+                _run_all(own)
                 return False
         try:
             self._apply(replica, compute is not None, step.updates, step.undo)
@@ -259,6 +267,8 @@ class Update:
     def _check(self, part: Part | None, error: Exception | None = None) -> None:
         if error is not None:
             raise error
+        if self._memory.drops:
+            self._memory.check_lost()
         torn = self._memory.torn
         if torn is not None:
             raise DeviceError(torn)
@@ -267,8 +277,17 @@ class Update:
                 "an earlier batch of this update failed: accumulate its batches anew"
             )
 
-    def _prepare(self, index: int, prepared: Barrier) -> bool:
+    def _undo(
+        self, replica: AnyReplica, part: Part | None, *, computes: bool
+    ) -> list[Undo]:
+        """What a device takes back of a step that is to be done again."""
+        added = partial(self.programs.take_back, replica.index, part)
+        return [added, partial(replica.take_back_sums, "step")] if computes else [added]
+
+    def _prepare(self, index: int, prepared: Barrier | None) -> bool:
         """Compute beside what is there; False if another device failed in it."""
+        if prepared is None:
+            return True
         program = self.programs.updates[index]
         try:
             if program is not None:
@@ -293,9 +312,16 @@ class Update:
 
     def _take_back(self, undo: Sequence[Undo], error: BaseException) -> None:
         """An update has failed in its middle: there was none, or nobody knows."""
-        undone = [take_back() for take_back in undo]
-        if self.updater.rule is None or not all(undone):
+        undone = _run_all(undo)
+        kept = self.updater.rule is not None or self._memory.drops
+        if not (kept and undone):
             self._memory.torn = (
                 f"an earlier update failed in its middle ({error!r}): the parameters "
                 "may be a mixture of two steps; set all of them anew"
             )
+
+
+def _run_all(undo: Sequence[Undo]) -> bool:
+    """Take all of it back; whether that was possible."""
+    undone = [take_back() for take_back in undo]
+    return all(undone)

@@ -24,9 +24,19 @@ class Inputs:
         copied: Set when no device reads the caller's arrays; None if they are copies.
     """
 
-    def __init__(self, arrays: Mapping[str, Array], devices: int) -> None:
+    def __init__(
+        self, arrays: Mapping[str, Array], devices: int, keeps: bool = False
+    ) -> None:
+        """Keep the arrays safe.
+
+        Args:
+            arrays: The caller's.
+            devices: How many devices read them.
+            keeps: Whether they may be needed once more after that.
+        """
         self.arrays = arrays
         self.copied: trio.Event | None = None
+        self._keeps = keeps
         if sum(map(size_in_bytes, arrays.values())) <= COPY_LIMIT:
             self.arrays = {name: array.copy() for name, array in arrays.items()}
             return
@@ -45,6 +55,8 @@ class Inputs:
             self._readers.discard(device)
             if self._readers:
                 return
+        if self._keeps:
+            self.arrays = {name: array.copy() for name, array in self.arrays.items()}
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self.copied.set)
 

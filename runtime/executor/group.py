@@ -15,22 +15,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import trio
 from numpy.typing import NDArray
 
-from runtime.actors.crew import Crew
 from runtime.actors.runtime import Runtime
 from runtime.executor import updater_states
 from runtime.executor.access import Access
 from runtime.executor.accumulation import Part
-from runtime.executor.binding import Binding, bind, closing_jobs
+from runtime.executor.binding import Binding, closing_jobs, start
 from runtime.executor.calls import Calls
 from runtime.executor.checks import check_arrays, check_inputs, check_shares
+from runtime.executor.dispatch import Inputs
+from runtime.executor.family import Family, over_the_rest
 from runtime.executor.gradients import GradientAccess
 from runtime.executor.heads import Heads
 from runtime.executor.observation import Observe
 from runtime.executor.passes import Passes
 from runtime.executor.pending import Pending
-from runtime.executor.placement import check_devices, members
+from runtime.executor.placement import check_devices
 from runtime.executor.row_sparse import Gradient
 from runtime.executor.setting_states import fill_states, set_states
 from runtime.executor.snapshot import Carried, Snapshot, StateArray
@@ -64,17 +66,39 @@ class ExecutorGroup:
         input_names: Data, labels, states.
     """
 
-    def __init__(self, spec: GroupSpec, calls: Calls, binding: Binding) -> None:
+    def __init__(
+        self, spec: GroupSpec, calls: Calls, binding: Binding, family: Family
+    ) -> None:
         """Made by `create`."""
+        self.family = family
+        # Whether the last forward was in training; how often parameters had changed.
+        self._forwarded: tuple[bool, int] | None = None
+        self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
+        self.adopt(spec, calls, binding)
+        family.groups.append(self)
+
+    @property
+    def forwarded(self) -> bool | None:
+        """Whether the last pass was a training forward; None if it was none.
+
+        Nor if the parameters have changed since.
+        """
+        if self._forwarded is None or self._forwarded[1] != self.family.updates:
+            return None
+        return self._forwarded[0]
+
+    def adopt(self, spec: GroupSpec, calls: Calls, binding: Binding) -> None:
+        """Run this from now on: the same on other devices."""
         self.spec = spec
-        self._calls = calls
+        self.calls = self._calls = calls
+        self.binding = binding
         self._memory = binding.memory
         self._replicas = binding.replicas
         self._outputs = binding.outputs
         self._input_gradients = binding.input_gradients
         self._heads = Heads(binding.heads, len(binding.replicas))
         self._passes = Passes(spec, calls, binding, self._heads)
-        self._steps = Steps(spec, calls, binding)
+        self._steps = Steps(spec, calls, binding, self._slots, self.family)
         self._access = Access(calls, binding)
         self._gradients = GradientAccess(self._access, binding.plan)
         self._values = Values(self._access)
@@ -114,11 +138,20 @@ class ExecutorGroup:
 
         After an error or a cancellation nothing is left behind.
         """
-        check_devices(spec, None if shared is None else shared.spec)
-        crew = Crew([runtime.actor(m.device, m.lane) for m in members(spec)])
-        memory = None if shared is None else shared._memory
-        binding = await bind(spec, crew, memory)
-        return cls(spec, Calls(runtime, crew, bool(spec.placements)), binding)
+        if shared is None:
+            check_devices(spec, None)
+            return cls(spec, *await start(spec, runtime, None), Family(spec.drops))
+        family = shared.family
+
+        async def join() -> ExecutorGroup:
+            async with family.unchanged():
+                rest = spec.without(family.dropped) if family.dropped else spec
+                check_devices(rest, shared.spec)
+                shared._memory.check_lost()
+                made = await start(rest, runtime, shared._memory)
+                return cls(rest, *made, family)
+
+        return await family.call(join)
 
     @property
     def nbytes(self) -> int:
@@ -131,7 +164,7 @@ class ExecutorGroup:
 
         Exact while nothing is in flight; setting it resumes a stopped training.
         """
-        return self._memory.forwards[0]
+        return min(self._memory.forwards)  # one that was lost does not count
 
     @training_forwards.setter
     def training_forwards(self, count: int) -> None:
@@ -140,7 +173,7 @@ class ExecutorGroup:
     @property
     def predictions(self) -> int:
         """The same of inference forwards."""
-        return self._memory.predictions[0]
+        return min(self._memory.predictions)
 
     @predictions.setter
     def predictions(self, count: int) -> None:
@@ -162,10 +195,12 @@ class ExecutorGroup:
         Waits for the work that is queued before; cancellation ends the waiting only.
         """
         if not self._calls.closed:
+            self.family.groups.remove(self)
             await self._calls.close(closing_jobs(self._replicas, self._memory))
 
     # Forward and backward -----------------------------------------------------------
 
+    @over_the_rest
     async def forward(
         self,
         inputs: Mapping[str, Array],
@@ -184,8 +219,11 @@ class ExecutorGroup:
             GradientError: a training forward without `for_training`.
         """
         check_inputs(inputs, self._input_shapes)
+        self._forwarded = None
         await self._passes.forward(inputs, is_train, observe)
+        self._forwarded = is_train, self.family.updates
 
+    @over_the_rest
     async def backward(
         self,
         heads: Mapping[str, Array] | None = None,
@@ -217,6 +255,7 @@ class ExecutorGroup:
         """Outputs of the last forward or step, [output][active device], fresh."""
         return await self._access.parts(self.output_names, _output)
 
+    @over_the_rest
     async def predict(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Merged outputs of the inference program for one batch.
 
@@ -231,10 +270,19 @@ class ExecutorGroup:
         The arrays of `inputs` are the caller's again after `await pending.copied()`.
         """
         check_inputs(inputs, self._input_shapes)
-        return self._passes.dispatch_predict(inputs)
+        kept = Inputs(inputs, len(self._replicas), self.family.drops)
+        pending = Pending(self._calls.breathe, copied=kept.copied)
+
+        def begin() -> None:
+            self._passes.dispatch_predict(kept, pending)
+
+        begin()
+        self.family.follow(pending, begin)
+        return pending
 
     # Updates ------------------------------------------------------------------------
 
+    @over_the_rest
     async def prepare(self, updater: Updater) -> None:
         """Compile the updater's plan and allocate its state, all zero.
 
@@ -243,10 +291,12 @@ class ExecutorGroup:
         """
         await self._steps.prepared(updater)
 
+    @over_the_rest
     async def forget(self, updater: Updater) -> None:
         """Free the state of an updater that is used no more, in all sharing groups."""
         await self._steps.forget(updater)
 
+    @over_the_rest
     async def update(self, updater: Updater, part: Part | None = None) -> None:
         """Sum the gradients over the devices and update the parameters, all or none.
 
@@ -257,6 +307,7 @@ class ExecutorGroup:
         """
         await self._steps.update(updater, part)
 
+    @over_the_rest
     async def step(
         self,
         inputs: Mapping[str, Array],
@@ -274,6 +325,7 @@ class ExecutorGroup:
         """
         check_inputs(inputs, self._input_shapes)
         self._heads.check({})
+        self._forwarded = None
         await self._steps.step(inputs, updater, observe)
 
     async def acquire_slot(self) -> None:
@@ -312,8 +364,17 @@ class ExecutorGroup:
         except BaseException:
             self._steps.release_slot()
             raise
-        return self._steps.dispatch(inputs, updater, observe, part)
+        self._forwarded = None
+        pending = self._steps.dispatch(inputs, updater, observe, part)
+        if pending.work is not None:
 
+            def again() -> None:
+                self._steps.dispatch_again(pending)
+
+            self.family.follow(pending, again, in_order=True)
+        return pending
+
+    @over_the_rest
     async def read_updater_states(
         self, updater: Updater
     ) -> dict[str, dict[str, Array]]:
@@ -321,6 +382,7 @@ class ExecutorGroup:
         update = await self._steps.prepared(updater)
         return await updater_states.read_rule_states(self._access, update)
 
+    @over_the_rest
     async def write_updater_states(
         self,
         updater: Updater,
@@ -335,11 +397,13 @@ class ExecutorGroup:
         update = await self._steps.prepared(updater)
         await updater_states.write_rule_states(self._access, update, states, recount)
 
+    @over_the_rest
     async def read_function_states(self, updater: Updater) -> dict[str, Any]:
         """What an update function keeps, by parameter; copies."""
         update = await self._steps.prepared(updater)
         return await updater_states.read_function_states(self._access, update)
 
+    @over_the_rest
     async def write_function_states(
         self,
         updater: Updater,
@@ -406,6 +470,7 @@ class ExecutorGroup:
         """Copies of the auxiliary states of each device."""
         return await self._values.read_share_auxiliaries(self.auxiliary_names)
 
+    @over_the_rest
     async def copy_state(
         self, updater: Updater | None, place: Callable[[StateArray], Array]
     ) -> list[Carried]:
@@ -424,6 +489,7 @@ class ExecutorGroup:
         added = {name for name, wish in wishes if wish == "add"}
         return await self._whole_state.copy(update, place, added)
 
+    @over_the_rest
     async def snapshot(self, updater: Updater, at_once: Callable[[], None]) -> Snapshot:
         """Copies of parameters, auxiliary and optimizer states between two steps.
 
@@ -476,6 +542,7 @@ class ExecutorGroup:
             ShapeError: a shape differs; nothing was changed.
             KeyError: a name that the graph does not have; nothing was changed.
         """
+        self.family.updates += 1
         await self._values.write(
             check_arrays("parameter", parameters, self.parameter_shapes),
             check_arrays("auxiliary state", auxiliaries, self.auxiliary_shapes),

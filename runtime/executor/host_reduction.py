@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.devices.contract import Program
 from runtime.executor.memory import Memory
 from runtime.executor.row_sparse import Gradient, write_gradient
 from runtime.executor.step import Step
@@ -61,6 +63,7 @@ class HostReduction:
             if self._updater.rule is None:
                 if index == 0:
                     step.weights, states = self._call_function(step)
+                    step.undo.append(partial(self._set_states, self._owner.states))
                     self._owner.states = states
             elif memory.is_leader(index):
                 program = self._programs.updates[index]
@@ -78,9 +81,15 @@ class HostReduction:
         if not step.reduced.wait():
             return False
         if self._updater.rule is None and memory.is_leader(index):
-            for name in self._programs.here[index]:
-                weight = step.weights[name]
-                memory.storage[index].write("parameter", name, weight)
+            storage, here = memory.storage[index], self._programs.here[index]
+            if memory.drops:  # then a step that fails after this must be none
+                before = {name: storage.read("parameter", name) for name in here}
+                step.undo.append(partial(_write_weights, storage, before))
+            _write_weights(storage, {name: step.weights[name] for name in here})
+        return True
+
+    def _set_states(self, states: dict[str, Any]) -> bool:
+        self._owner.states = states
         return True
 
     def _call_function(self, step: Step) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -111,3 +120,9 @@ class HostReduction:
 
 def _total(name: str, gradients: Sequence[Mapping[str, Gradient]]) -> Gradient:
     return summed([part[name] for part in gradients if name in part])
+
+
+def _write_weights(storage: Program, weights: Mapping[str, Array]) -> bool:
+    for name, weight in weights.items():
+        storage.write("parameter", name, weight)
+    return True

@@ -8,14 +8,15 @@ the other programs share.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from numpy.typing import NDArray
 
 from runtime.actors.crew import Crew, shielded
 from runtime.devices.contract import Device, Program, Segment
+from runtime.errors import WorkerDied
 from runtime.executor.placement import Placement
 from runtime.executor.updater import Updater
 from runtime.graph.face import row_values
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from runtime.executor.collective import Update
 
 Array = NDArray[Any]
+T = TypeVar("T")
 
 
 _GRADIENTS = ("gradient", "gradient_rows", "gradient_values")
@@ -52,6 +54,7 @@ class Memory:
         accumulators: Per device the segments of the sums of its gradients over several
             batches; none before they are first wanted.
         torn: Why parameters may be a mixture of two steps; None normally.
+        drops: Whether a device whose worker dies is to be dropped.
     """
 
     def __init__(
@@ -80,6 +83,7 @@ class Memory:
         self.updates: dict[Updater, Update] = {}
         self.accumulators: list[dict[str, Segment]] = [{} for _ in devices]
         self.torn: str | None = None
+        self.drops = False
         self.users = 0
         self._guards = guards
 
@@ -155,6 +159,34 @@ class Memory:
     def is_leader(self, device: int) -> bool:
         """Whether a device is the first of its domain, which writes for all."""
         return self.leader(device) == device
+
+    @property
+    def lost(self) -> dict[int, WorkerDied]:
+        """The devices that are to be dropped, and what they died of."""
+        if not self.drops:
+            return {}
+        deaths = {i: getattr(p, "lost", None) for i, p in enumerate(self.storage)}
+        return {i: died for i, died in deaths.items() if died is not None}
+
+    def check_lost(self) -> None:
+        """Raise the death of a device that is to be dropped."""
+        for died in self.lost.values():
+            raise died.again()
+
+    def uncounting(self, jobs: Sequence[Callable[[], T]]) -> Sequence[Callable[[], T]]:
+        """Jobs of forwards: one that is lost with its device does not count."""
+        if not self.drops:
+            return jobs
+
+        def run(index: int) -> T:
+            before = self.forwards[index], self.predictions[index]
+            try:
+                return jobs[index]()
+            except WorkerDied:
+                self.forwards[index], self.predictions[index] = before
+                raise
+
+        return [partial(run, index) for index in range(len(jobs))]
 
     def count_forward(self, device: int) -> int:
         """One training forward more on a device; how many there were before."""

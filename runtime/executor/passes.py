@@ -8,7 +8,7 @@ what each device does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -38,10 +38,12 @@ class Passes:
     ) -> None:
         self._for_training = spec.for_training
         self._calls = calls
+        self._memory = binding.memory
         self._replicas = binding.replicas
         self._outputs = binding.outputs
         self._heads = heads
-        self._commits = bool(binding.plan.sections.get("commit"))
+        commits = bool(binding.plan.sections.get("commit"))
+        self._together = commits or self._memory.drops
         training = binding.replicas[0].training
         self._cheap_training = training is not None and training.inline
 
@@ -59,7 +61,8 @@ class Passes:
             run = partial(replica.forward if is_train else replica.infer, inputs)
             jobs.append(watched(run, replica, observe, forward=True))
         cheap = self._cheap_training if is_train else self._cheap_inference
-        return self._calls.run("forward", jobs, cheap=cheap and observe is None)
+        uncounting = self._memory.uncounting(jobs)
+        return self._calls.run("forward", uncounting, cheap=cheap and observe is None)
 
     async def backward(
         self, heads: Mapping[str, Array], observe: Observe | None
@@ -78,8 +81,14 @@ class Passes:
                 )()
             except BaseException:
                 computed.fail()
+                if self._memory.drops:
+                    replica.take_back_sums("backward")
                 raise
-            if not self._commits or not computed.wait():
+            if not self._together:
+                return
+            if not computed.wait():
+                if self._memory.drops:
+                    replica.take_back_sums("backward")
                 return
             try:
                 replica.commit()
@@ -87,12 +96,14 @@ class Passes:
                 committed.wait()  # nobody begins anything else before this has ended
                 for other in self._replicas:
                     other.take_back()
+                    if self._memory.drops:
+                        other.take_back_sums("backward")
                 raise
             committed.arrive()
 
         jobs = [partial(run, replica) for replica in self._replicas]
         cheap = self._cheap_training and observe is None
-        await self._calls.run("backward", jobs, cheap=cheap, together=self._commits)
+        await self._calls.run("backward", jobs, cheap=cheap, together=self._together)
 
     async def predict(self, inputs: Mapping[str, Array]) -> list[Array]:
         """Merged outputs of the inference program, in buffers of its own."""
@@ -101,16 +112,15 @@ class Passes:
         await self._calls.run("predict", jobs, cheap=self._cheap_inference)
         return merged
 
-    def dispatch_predict(self, inputs: Mapping[str, Array]) -> Pending:
+    def dispatch_predict(self, kept: Inputs, pending: Pending) -> None:
         """Enqueue a `predict`."""
         calls = self._calls
         calls.check_open()
-        kept = Inputs(inputs, len(self._replicas))
         merged = self._outputs.allocate()
         jobs = self._predict_jobs(kept.arrays, merged, kept.done)
         command = Command("predict", jobs, calls.crew.names)
         send(command, calls.crew.actors)
-        return Pending(calls.breathe, command, kept.copied, merged)
+        pending.begin(command, merged)
 
     @property
     def _cheap_inference(self) -> bool:
@@ -122,7 +132,7 @@ class Passes:
         inputs: Mapping[str, Array],
         merged: list[Array],
         copied: Callable[[int], None] | None = None,
-    ) -> list[Callable[[], None]]:
+    ) -> Sequence[Callable[[], None]]:
         def run(replica: AnyReplica) -> None:
             try:
                 replica.predict(inputs, self._outputs, merged, copied)
@@ -130,4 +140,4 @@ class Passes:
                 if copied is not None:
                     copied(replica.index)
 
-        return [partial(run, replica) for replica in self._replicas]
+        return self._memory.uncounting([partial(run, r) for r in self._replicas])

@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any
 
 import trio
 from numpy.typing import NDArray
 
 from runtime.actors.command import Command, first_error
+from runtime.errors import WorkerDied
+from runtime.executor.accumulation import Part
+from runtime.executor.dispatch import Inputs
+from runtime.executor.observation import Observe
+from runtime.executor.updater import Updater
 
 Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Dispatched:
+    """What a dispatched step was asked to do.
+
+    Attributes:
+        inputs: The whole batch.
+        updater: How to update.
+        observe: What looks at everything inside, if anything.
+        part: What it does for an accumulation, if anything.
+    """
+
+    inputs: Inputs
+    updater: Updater
+    observe: Observe | None
+    part: Part | None
 
 
 class Pending:
@@ -19,7 +42,10 @@ class Pending:
     Attributes:
         compute_seconds: Slowest device's forward and backward; 0 until finished.
         reduce_seconds: Slowest device's sum of gradients and update.
-        on_withdrawn: Called by `settle` if the work never began.
+        on_withdrawn: Called by `settle` if the work never began, or was lost.
+        work: What it was asked to do, if it is a step that may have to be done again.
+        redo: Does work again that was lost with its device, or raises its death; None
+            if nobody does.
     """
 
     def __init__(
@@ -42,12 +68,39 @@ class Pending:
         self.compute_seconds = 0.0
         self.reduce_seconds = 0.0
         self.on_withdrawn: Callable[[], None] | None = None
+        self.work: Dispatched | None = None
+        self.redo: Callable[[WorkerDied], Awaitable[None]] | None = None
         self._breathe = breathe
         self._command = command
         self._copied = copied
         self._outputs = outputs
         self._error = error
         self._complete = False  # whether somebody has waited, and all was well
+
+    def begin(self, command: Command[Any], outputs: list[Array] | None = None) -> None:
+        """The work is in this command now."""
+        self._command, self._outputs, self._error = command, outputs, None
+
+    def fail(self, error: BaseException) -> None:
+        """The work cannot be done again."""
+        self._command, self._error = None, error
+
+    @property
+    def lost(self) -> bool:
+        """Whether the work was lost with its device, and may be done again."""
+        return (
+            self.redo is not None
+            and self._command is not None
+            and self._command.finished
+            and any(isinstance(error, WorkerDied) for error in self._command.errors)
+        )
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing remains to be done."""
+        command = self._command
+        ended = command is None or command.withdrawn or command.finished
+        return ended and not self.lost
 
     async def copied(self) -> None:
         """Return when the work no longer reads the caller's input arrays.
@@ -73,19 +126,23 @@ class Pending:
         Cancellation withdraws the work if it has not begun on any device, else the
         call waits for its end and returns.
         """
-        command = self._command
-        if command is None or command.finished:
-            await self._breathe()
-        else:
-            await command.wait()
-        if command is not None:
-            if command.withdrawn:
-                raise RuntimeError("this step was withdrawn: it never began")
+        while True:
+            command = self._command
+            if command is None or command.finished:
+                await self._breathe()
+            else:
+                await command.wait()
+            if command is not None:
+                if command.withdrawn:
+                    raise RuntimeError("this step was withdrawn: it never began")
+                if self._error is None:
+                    self._error = first_error(command.errors, command.places)
             if self._error is None:
-                self._error = first_error(command.errors, command.places)
-        if self._error is not None:
-            raise self._error
-        self._complete = True
+                self._complete = True
+                return
+            if self.redo is None or not isinstance(self._error, WorkerDied):
+                raise self._error
+            await self.redo(self._error)
 
     async def outputs(self) -> list[Array]:
         """Wait, then return the merged outputs.
@@ -109,10 +166,12 @@ class Pending:
         command = self._command
         if command is None:
             return self._error is None
-        if command.withdraw():
-            if self.on_withdrawn is not None:
-                self.on_withdrawn()
-            return False
-        with trio.CancelScope(shield=True):
-            await command.wait()
-        return not any(command.errors)
+        if not command.withdraw():
+            with trio.CancelScope(shield=True):
+                await command.wait()
+            if not self.lost:
+                return not any(command.errors)
+        self.redo = None
+        if self.on_withdrawn is not None:
+            self.on_withdrawn()
+        return False

@@ -39,7 +39,7 @@ from runtime.executor.split import Selection, is_empty, select, sliced_shape
 from runtime.executor.state_inputs import StateInputs
 from runtime.graph.compile import compile_plan
 from runtime.graph.ir import Shape
-from runtime.graph.plan import Plan
+from runtime.graph.plan import Plan, Section
 from runtime.graph.request import Request
 
 Array = NDArray[Any]
@@ -82,6 +82,7 @@ class Replica:
         self._last: tuple[Program, int] | None = None
         self._key = FIRST_STEP
         self._slot = 0
+        self._adding: Section | None = None  # what has begun to add to gradients
         self._has_auxiliaries = plan is not None and "commit" in plan.sections
         self._fusing: Fusing | None = None
         self._fused: dict[Program, Fused] = {}
@@ -119,6 +120,7 @@ class Replica:
     def inference_program(self) -> Program:
         """The inference program, made by the first call."""
         if self.inference is None:
+            self._memory.check_lost()  # nothing is to be started on such a device
             plan = compile_plan(self._request(is_train=False))
             self.inference = self._compile(plan, INFERENCE_SLOTS)
         return self.inference
@@ -148,9 +150,42 @@ class Replica:
         program.wait()
         self._last = program, FORWARD_SLOT
 
+    @property
+    def key(self) -> StepKey:
+        """What made the random numbers of the last forward."""
+        return self._key
+
+    def last_inputs(self, names: Sequence[str]) -> dict[str, Array]:
+        """This device's part of the inputs of the last forward; {} if it had none."""
+        if self._last is None:
+            return {}
+        program, slot = self._last
+        return {name: program.read("input", name, slot) for name in names}
+
+    def forward_again(
+        self, inputs: Mapping[str, Array], key: StepKey, is_train: bool
+    ) -> None:
+        """A forward that other devices have done, with its random numbers."""
+        self._last = None
+        self._key = StepKey(key.seed, key.step, self.rows.start)
+        if self.is_idle:
+            return
+        program, slot = self.training, self._slot
+        if not is_train:
+            program, slot = self.inference_program(), FORWARD_SLOT
+        assert program is not None
+        for name, array in inputs.items():
+            selection = self._selections[name]
+            part = array if selection is None else array[selection]
+            program.write("input", name, part, slot)
+        program.launch("forward" if is_train else "predict", slot, self._key)
+        program.wait()
+        self._last = program, slot
+
     def backward(self, heads: Mapping[str, Array]) -> None:
         """A backward after a training forward; `heads` are this device's parts."""
         program = self.training
+        self._adding = None
         if program is None:
             self._zero_stale_gradients()
             return
@@ -159,6 +194,7 @@ class Replica:
         self._memory.gradients_zero[self.index] = False
         for name, head in heads.items():
             program.write("head", name, head)
+        self._adding = "backward"
         program.launch("backward", self._slot)
         program.wait()
 
@@ -174,6 +210,17 @@ class Replica:
             return True
         return self.training.undo("commit")
 
+    def take_back_sums(self, section: Section) -> bool:
+        """Take back what the last "backward" or "step" has added to gradients.
+
+        False if the device cannot do that.
+        """
+        program, began = self.training, self._adding
+        self._adding = None
+        if program is None or began != section or not program.plan.accumulated:
+            return True
+        return program.undo(section)
+
     def compute(
         self,
         inputs: Mapping[str, Array],
@@ -188,6 +235,7 @@ class Replica:
             copied: Told this device's index when it reads the inputs no more.
             next_slot: Use other input and output buffers than the last forward.
         """
+        self._adding = None
         key = self._begin_step(next_slot)
         program, slot = self.training, self._slot
         if program is None:
@@ -195,6 +243,7 @@ class Replica:
         self._write(program, inputs, slot)
         if copied is not None:
             copied(self.index)
+        self._adding = "step"
         program.launch("step", slot, key)
         program.wait()
         self._last = program, slot

@@ -27,14 +27,21 @@ def read_gradient(
 
 
 def write_gradient(
-    program: Program, name: str, value: RowSparseNDArray, suffix: str = ""
+    program: Program,
+    name: str,
+    value: RowSparseNDArray,
+    suffix: str = "",
+    kind: str = "gradient",
 ) -> None:
-    """Set a gradient; `suffix` such as ".0" in the plan of an update."""
+    """Set a gradient, or an "accumulator".
+
+    In the plan of an update they have a `suffix` such as ".0".
+    """
     count = len(value.indices)
     numbers = np.concatenate([[count], value.indices])
-    program.write(f"gradient_rows{suffix}", name, numbers, rows=1 + count)
+    program.write(f"{kind}_rows{suffix}", name, numbers, rows=1 + count)
     if count:
-        program.write(f"gradient_values{suffix}", name, value.values, rows=count)
+        program.write(f"{kind}_values{suffix}", name, value.values, rows=count)
 
 
 def clear_gradient(program: Program, name: str) -> None:

@@ -5,8 +5,9 @@ Next: `runtime.graph.request`, which is made of it for each device.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import compress
 
 from runtime.context import DeviceId
 from runtime.devices.contract import OnDeath
@@ -74,6 +75,21 @@ class GroupSpec:
     dtypes: Mapping[str, str] = field(default_factory=dict)
     placements: tuple[Mapping[str, DeviceId], ...] = ()
     on_worker_death: OnDeath = "restart"
+
+    @property
+    def drops(self) -> bool:
+        """Whether a device may have to be dropped."""
+        processes = any(device.worker == "process" for device in self.devices)
+        return self.on_worker_death == "drop" and processes
+
+    def without(self, dropped: Collection[DeviceId]) -> GroupSpec:
+        """The same on the other devices, in the same order and with their shares."""
+        kept = [d not in dropped for d in self.devices]
+        return replace(
+            self,
+            devices=tuple(compress(self.devices, kept)),
+            workload=tuple(compress(self.workload, kept)),
+        )
 
     @property
     def inputs(self) -> tuple[InputSpec, ...]:

@@ -141,6 +141,10 @@ class StagedReplica:
         undone = [work.take_back() for work in self._work]
         return all(undone)
 
+    def take_back_sums(self, section: Section) -> bool:
+        """Nothing was kept of what was added to gradients."""
+        return False
+
     def compute(
         self,
         inputs: Mapping[str, Array],

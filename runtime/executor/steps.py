@@ -23,9 +23,10 @@ from runtime.executor.binding import Binding, fixed_ones
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Update
 from runtime.executor.dispatch import Inputs
+from runtime.executor.family import Family
 from runtime.executor.joined import JoinedReplicas
 from runtime.executor.observation import Observe, watched
-from runtime.executor.pending import Pending
+from runtime.executor.pending import Dispatched, Pending
 from runtime.executor.replica import Replica
 from runtime.executor.specification import GroupSpec
 from runtime.executor.staged import AnyReplica
@@ -41,14 +42,22 @@ _INLINE_MICROSECONDS = 50.0
 class Steps:
     """What `ExecutorGroup` knows of updaters; inputs are checked already."""
 
-    def __init__(self, spec: GroupSpec, calls: Calls, binding: Binding) -> None:
+    def __init__(
+        self,
+        spec: GroupSpec,
+        calls: Calls,
+        binding: Binding,
+        slots: trio.Semaphore,
+        family: Family,
+    ) -> None:
         self._calls = calls
+        self._slots = slots
+        self._family = family
         self._memory = binding.memory
         self._replicas = binding.replicas
         self._outputs = binding.outputs
         self._for_training = spec.for_training
         self._fixed_ones = fixed_ones(spec.graph)
-        self._slots = trio.Semaphore(spec.in_flight, max_value=spec.in_flight)
         # Per update the replicas, if they run a step and it in one launch; or none.
         self._fused: dict[Update, tuple[Replica, ...]] = {}
         # The same where they run on the Trio thread.
@@ -65,9 +74,12 @@ class Steps:
         if update is None:
             if not self._for_training:
                 raise GradientError("an update needs a group bound for training")
-            update = await Update.prepare(
-                self._calls.crew, self._memory, updater, self._fixed_ones
-            )
+            async with self._family.unchanged():
+                self._calls.check_open()
+                self._memory.check_lost()
+                update = await Update.prepare(
+                    self._calls.crew, self._memory, updater, self._fixed_ones
+                )
         return update
 
     async def forget(self, updater: Updater) -> None:
@@ -209,11 +221,35 @@ class Steps:
         observe: Observe | None,
         part: Part | None,
     ) -> Pending:
-        kept = Inputs(inputs, len(self._replicas))
-        step = update.new_step(len(self._replicas), part)
+        kept = Inputs(inputs, len(self._replicas), self._family.drops)
+        pending = Pending(self._calls.breathe, copied=kept.copied)
+        pending.work = Dispatched(kept, update.updater, observe, part)
+        self._begin(pending, pending.work, update, self._slots.release)
+        return pending
+
+    def dispatch_again(self, pending: Pending) -> None:
+        """Enqueue a step that was lost; it takes no place."""
+        work = pending.work
+        assert work is not None
+        if work.part is not None:
+            work.part.retry()
+        self._begin(pending, work, self._memory.updates[work.updater])
+
+    def _begin(
+        self,
+        pending: Pending,
+        work: Dispatched,
+        update: Update,
+        on_leave: Callable[[], None] = nothing,
+    ) -> None:
+        kept = work.inputs
+        step = update.new_step(len(self._replicas), work.part)
         merged = self._outputs.allocate()
+
         copied = None if kept.copied is None else kept.done
-        shares = self._jobs(update, step, kept.arrays, observe, copied, next_slot=True)
+        shares = self._jobs(
+            update, step, kept.arrays, work.observe, copied, next_slot=True
+        )
 
         def run(replica: AnyReplica) -> None:
             try:
@@ -228,9 +264,8 @@ class Steps:
             pending.reduce_seconds = max(step.reduce_seconds)
 
         jobs = [partial(run, replica) for replica in self._replicas]
-        command = self._send("step", jobs, update, step, finish, self._slots.release)
-        pending = Pending(self._calls.breathe, command, kept.copied, merged)
-        return pending
+        command = self._send("step", jobs, update, step, finish, on_leave)
+        pending.begin(command, merged)
 
     def _jobs(
         self,
@@ -274,18 +309,23 @@ class Steps:
         on_leave: Callable[[], None] = nothing,
     ) -> Command[object]:
         """Count a step and enqueue it; `on_leave` is called if it is withdrawn too."""
-        crew = self._calls.crew
+        crew, family = self._calls.crew, self._family
 
         def finished() -> None:
-            update.numbers.finished(step, failed=any(command.errors))
+            failed = any(command.errors)
+            update.numbers.finished(step, failed=failed)
+            family.updates += step.updates and not failed
             on_finish()
             on_leave()
+            family.ended()
 
         def withdrawn() -> None:
             update.numbers.withdrawn(step)
             on_leave()
+            family.ended()
 
         self._calls.check_open()
+        jobs = self._memory.uncounting(jobs)
         command: Command[object] = Command(
             label,
             jobs,
@@ -296,4 +336,5 @@ class Steps:
         )
         update.numbers.count(step)
         send(command, crew.actors)
+        family.sent()
         return command

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from runtime.devices.contract import Program, Segment
 from runtime.executor.accumulation import Part
 from runtime.executor.memory import Memory
-from runtime.executor.row_sparse import Gradient, read_gradient
+from runtime.executor.row_sparse import Gradient, read_gradient, write_gradient
 from runtime.executor.staged import AnyReplica
 from runtime.executor.updater import Updater
 from runtime.graph.accumulate import plan_accumulate
 from runtime.graph.plan import HALF
 from runtime.graph.update import MASTER, plan_update
 from runtime.ops.update import get_rule
+from runtime.row_sparse import RowSparseNDArray
 
 Array = NDArray[Any]
 
@@ -61,6 +62,7 @@ class UpdatePrograms:
         self._memory = memory
         self._fixed_ones = fixed_ones
         self._owner = owner or self
+        self._added: list[Part | None] = [None] * len(memory.devices)
         # The array of each device's last step: mostly it is given again.
         self._written: list[NDArray[np.float64] | None] = [None] * len(memory.devices)
 
@@ -173,8 +175,18 @@ class UpdatePrograms:
         """Add a device's gradients to its accumulator."""
         program = self.accumulators[index]
         if part is not None and part.adds and program is not None:
+            self._added[index] = part
             program.launch("start" if part.number == 1 else "add")
             program.wait()
+
+    def take_back(self, index: int, part: Part | None) -> bool:
+        """Take an `add` of this part back; False if the device cannot do that."""
+        program = self.accumulators[index]
+        if part is None or program is None or self._added[index] is not part:
+            return True
+        self._added[index] = None
+        # The first part replaces what was there, and will do so again.
+        return part.number == 1 or program.undo("add")
 
     def gradients(self, replica: AnyReplica) -> dict[str, Gradient]:
         """Those that a device keeps, on the host."""
@@ -187,6 +199,29 @@ class UpdatePrograms:
         if name in self._memory.gradient_rows.tensors:
             return read_gradient(program, name, "accumulator")
         return program.read("accumulator", name)
+
+    def read_sums(self, device: int) -> dict[str, Gradient]:
+        """What a device has added up, by parameter; none if it adds nothing up."""
+        program = self.accumulators[device]
+        if program is None:
+            return {}
+        rows = self._memory.gradient_rows.tensors
+        return {
+            name: read_gradient(program, name, "accumulator")
+            if name in rows
+            else program.read("accumulator", name)
+            for name in self.kept[device]
+        }
+
+    def write_sums(self, device: int, sums: Mapping[str, Gradient]) -> None:
+        """Let a device add to these."""
+        program = self.accumulators[device]
+        for name, value in sums.items() if program is not None else ():
+            assert program is not None
+            if isinstance(value, RowSparseNDArray):
+                write_gradient(program, name, value, kind="accumulator")
+            else:
+                program.write("accumulator", name, value)
 
     def write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
         """Give a device the numbers of its next step, unless it has them."""

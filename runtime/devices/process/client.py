@@ -156,6 +156,15 @@ class Worker:
         for program in self.programs:
             program.close()
 
+    def rest(self) -> None:
+        """End the process if nothing is left for it; it starts again when needed."""
+        process = self.process
+        if process is not None and not self._programs:
+            self.process = None
+            self._pending.clear()
+            process.close()
+            self._home.ended()
+
     @property
     def programs(self) -> tuple[ProcessProgram, ...]:
         """Those that are not closed yet."""
@@ -166,6 +175,7 @@ class Worker:
     def start(self, on_death: OnDeath) -> None:
         """Start the process if there is none."""
         if self._given_up is not None:
+            self._lose(WorkerDied(self._given_up))
             raise WorkerDied(self._given_up)
         if self.process is None:
             self._start(on_death)
@@ -187,30 +197,45 @@ class Worker:
         lost = list(self._pending)
         self._pending.clear()
         self.process = None
+        self._home.ended()
         again = _unfinished(lost)
         users = [r.program for r in lost if r.program is not None]
         user = users[0] if users else next_user
         if user is None:  # it was only to free something
             return
         operation, step = lost[0].doing if lost else ("nothing: it was idle", None)
-        died = death.error(self.name, operation, step)
-        self._check_policy(died, user.on_death)
+        self._check_policy(death, operation, step, user.on_death)
         self._start(user.on_death)
         for program, launch in again:
             if program.failure is None:
                 self._send_launch(program, launch)
 
-    def _check_policy(self, died: WorkerDied, on_death: OnDeath) -> None:
+    def _check_policy(
+        self, death: Death, operation: str, step: int | None, on_death: OnDeath
+    ) -> None:
         """Raise the death unless another process may take over."""
-        if on_death != "restart":
-            raise died
-        if not self._home.may_restart(self.name):
-            died.add_note("it has died too often to be started once more")
-            self._given_up = str(died)
-            raise died
-        import structlog  # here, since it takes longer to load than all of asyncmod
+        died = death.error(self.name, operation, step)
+        try:
+            if on_death == "drop":
+                self._lose(died)
+            if on_death != "restart":
+                raise died
+            if not self._home.may_restart(self.name):
+                died.add_note("it has died too often to be started once more")
+                self._given_up = str(died)
+                raise died
+            import structlog  # here, since it takes longer to load than all of asyncmod
 
-        structlog.get_logger("asyncmod").warning(f"{died}; another one takes over")
+            structlog.get_logger("asyncmod").warning(f"{died}; another one takes over")
+        finally:
+            del died  # or its traceback holds itself, and the memory of what failed
+
+    def _lose(self, died: WorkerDied) -> None:
+        """The device is dropped: what ran on it for those who want that is over."""
+        for program in self.programs:
+            if program.on_death == "drop":
+                program.lost = died.again()  # its traceback would hold the program
+                self.forget(program)
 
     def _start(self, on_death: OnDeath) -> None:
         """Start a process and tell it everything; as often as that may be tried."""
@@ -228,8 +253,7 @@ class Worker:
             except Ended as ended:
                 self._pending.clear()
                 self.process = None
-                died = ended.death.error(self.name, "its start", None)
-                self._check_policy(died, on_death)
+                self._check_policy(ended.death, "its start", None, on_death)
             except BaseException:
                 self._pending.clear()
                 self.process = None

@@ -26,6 +26,9 @@ class Alone:
     def started(self, pid: int) -> None:
         """Nothing to do."""
 
+    def ended(self) -> None:
+        """Nothing to do."""
+
     def may_restart(self, name: str) -> bool:
         return True
 
@@ -89,6 +92,10 @@ class ProcessDevice:
     def start(self) -> None:
         """Start the process now, not at the first `compile`."""
         self.worker.start(self.on_death)
+
+    def rest(self) -> None:
+        """End the process if no program is left; on the device's thread."""
+        self.worker.rest()
 
     def close(self) -> None:
         """End the process; on the device's thread."""

@@ -26,7 +26,7 @@ from runtime.devices.process.csr import CsrInputs
 from runtime.devices.process.journal import Journal
 from runtime.devices.process.journal_layout import Layout
 from runtime.devices.process.memory import PRIVATE, Block, SharedSegment, lay_out
-from runtime.errors import ClosedError, GradientError
+from runtime.errors import ClosedError, GradientError, WorkerDied
 from runtime.graph.plan import Plan, Row, Section
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class ProcessProgram(HostProgram):
         on_death: What is to be done if the worker dies.
         launched: Slot and number of the last launch of each section.
         failure: What went wrong in launched work and nobody has heard of.
+        lost: The death after which nothing is launched any more, since its device is to
+            be dropped; what lies in its memory can still be read.
     """
 
     def __init__(
@@ -82,6 +84,7 @@ class ProcessProgram(HostProgram):
         self.number = number
         self.slots = slots
         self.failure: Exception | None = None
+        self.lost: WorkerDied | None = None
         self.launched: dict[Section, tuple[int, int]] = {}
         self.on_death = on_death
         self._worker = worker
@@ -160,6 +163,8 @@ class ProcessProgram(HostProgram):
         self.launched.pop(section, None)
         if section in ("forward", "step", "backward"):
             self.launched.pop("commit", None)  # of an earlier step
+        if self.lost is not None:
+            raise self.lost.again()
         launch = Launch(section, slot, key, self.version, after=after)
         self._worker.launch(self, launch)
         if section in ("forward", "step", "backward"):
@@ -263,6 +268,7 @@ class FusedLaunches:
         begin = time.perf_counter()
         for name, array in inputs.items():
             training.write("input", name, array, slot)
+        update.launched.clear()  # of an earlier step, which is not to be taken back
         try:
             training.launch("step", slot, key)
             if "commit" in training.plan.sections:

@@ -276,6 +276,23 @@ def test_a_step_that_fails_is_no_step_on_any_device(
     mx.run(main)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_step_that_cannot_begin_takes_no_other_one_back(
+    count: int, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        contexts = devices(mx.cpu, "process", count)
+        mod = await bound(contexts, on_worker_death="fail")
+        await mod.step(batches()[0])
+        before = await state(mod, tmp_path / "before")
+        await killed_idle(0)
+        with pytest.raises(mx.errors.WorkerDied, match="it was idle"):
+            await mod.step(batches()[1])
+        assert same(await state(mod, tmp_path / "after"), before)
+
+    mx.run(main)
+
+
 @pytest.mark.parametrize("index", [0, 1])
 def test_a_backward_that_fails_commits_nothing(index: int, tmp_path: Path) -> None:
     async def main() -> None:

@@ -302,7 +302,7 @@ async def test_sharing_groups_have_one_set_of_parameters() -> None:
         spec, longer = mlp_spec(TWO), mlp_spec(TWO, batch=12)
         sgd = Sgd(spec)
         async with open_group(spec) as group:
-            other = await ExecutorGroup.create(longer, group._calls._runtime, group)
+            other = await ExecutorGroup.create(longer, group._calls.runtime, group)
             await group.step(batch_of(spec), sgd.updater)
             momentum = await other.read_updater_states(sgd.updater)
             assert any(v.any() for v in momentum["momentum"].values())

@@ -115,11 +115,15 @@ class Saboteur:
                 for section, rows in self.plan.sections.items()
             }
 
+        def run(self: CpuProgram, section: Section, slot: int, key: StepKey) -> None:
+            self.announce(key)
+            HostProgram._run(self, section, slot, key)
+
         journal.Journal.begin = begun  # type: ignore[method-assign]
         journal.Journal.save = saved  # type: ignore[method-assign]
         journal.Journal.end = ended  # type: ignore[method-assign]
         HostProgram._bind_sections = bind_sections  # type: ignore[method-assign]
-        CpuProgram._run = HostProgram._run  # type: ignore[method-assign]
+        CpuProgram._run = run  # type: ignore[method-assign]
         CpuProgram._step = HostProgram._step  # type: ignore[method-assign]
 
     def bind(

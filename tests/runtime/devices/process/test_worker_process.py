@@ -51,6 +51,9 @@ class Home:
         self.pids.append(pid)
         self.threads.append(threading.current_thread().name)
 
+    def ended(self) -> None:
+        pass
+
     def may_restart(self, name: str) -> bool:
         self.restarts -= 1
         return self.restarts >= 0
