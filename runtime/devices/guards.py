@@ -35,7 +35,9 @@ class Guards:
         self._zones: list[tuple[str, int, NDArray[np.uint8]]] = []
         owned = _owned(plan)
         for segment, nbytes in plan.segments.items():
-            zones = gaps(owned.get(segment, ()), nbytes)
+            if segment not in owned:  # such as the journal that a worker brings along
+                continue
+            zones = gaps(owned[segment], nbytes)
             for slot in range(slots if segment in plan.slotted else 1):
                 data = memory(segment, slot)
                 for begin, end in zones:

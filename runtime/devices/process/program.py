@@ -88,7 +88,6 @@ class ProcessProgram(HostProgram):
         self.launched: dict[Section, tuple[int, int]] = {}
         self.on_death = on_death
         self._worker = worker
-        self.csr_inputs = CsrInputs(plan.csr, partial(worker.show_csr, self))
         # Of the last training forward: in which process it ran, with which parameters.
         self._forward_generation = 0
         self._forward_version = 0
@@ -106,6 +105,7 @@ class ProcessProgram(HostProgram):
         except BaseException:
             self._block.leave()
             raise
+        self.csr_inputs = CsrInputs(plan.csr, partial(worker.show_csr, self))
         self.journal = Journal(
             layout,
             self._block.memory.data[begin : begin + layout.nbytes],
