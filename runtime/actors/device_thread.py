@@ -13,7 +13,7 @@ import trio
 
 from runtime.actors.barrier import Barrier
 from runtime.actors.command import Command
-from runtime.actors.linger import Word
+from runtime.actors.linger import Word, count_departures, depart
 
 Event = Literal["queued", "reached", "began", "ended"]
 # Told of each event with the thread's name and the command: "queued" on the Trio
@@ -40,6 +40,8 @@ class DeviceThread:
         # Counted by the Trio thread and by the device thread; equal when idle.
         self._queued = Word(0)
         self._passed = 0
+        self._departures = Word(0)
+        self._lingers = False
         self._last: Callable[[], None] = nothing
         self._running: tuple[str, float] | None = None
         self._together: Barrier | None = None  # of the last command
@@ -71,8 +73,13 @@ class DeviceThread:
 
     def put(self, command: Command[Any], index: int) -> None:
         """Enqueue job `index` of a command."""
+        # An observer is told before the thread can have ended the command.
+        hurries = self._lingers and self.idle and self.observe is None
         self._mailbox.put((command, index))
-        self._queued.value += 1
+        if hurries:
+            self._queued.hand_over(self._queued.value + 1, self._departures)
+        else:
+            self._queued.value += 1
         if self.observe is not None:
             self.observe("queued", self.name, command)
 
@@ -87,10 +94,14 @@ class DeviceThread:
         self._thread.join()  # it has nothing left to do but to return
 
     def _run(self) -> None:
+        count_departures(self._departures)
         while (item := self._mailbox.get()) is not None:
             self._execute(*item)
             del item  # it may hold large arrays, and the next one may be long in coming
+            depart()
+            self._lingers = True
             self._queued.linger(self._passed)
+            self._lingers = False
         self._last()
         with suppress(trio.RunFinishedError):  # then nobody is left who could wait
             self._token.run_sync_soon(self._stopped.set)

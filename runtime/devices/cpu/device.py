@@ -13,7 +13,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from runtime.actors.linger import Linger
+from runtime.actors.linger import Linger, depart
 from runtime.devices.contract import Program, Segment, StepKey
 from runtime.devices.cpu.fused import FusedStep
 from runtime.devices.cpu.joined import JoinedSteps
@@ -121,6 +121,7 @@ class CpuProgram(HostProgram):
             return
         self.announce(key)
         run, address, rows = self._library.run, *self._steps[slot]
+        depart()
         run(address, rows)
         self.stepped(slot, key, self.versions())
 
@@ -175,6 +176,7 @@ class CpuProgram(HostProgram):
         if not self._native_only:
             super()._run(section, slot, key)
             return
+        depart()
         for bound in self._sections[slot].get(section, ()):
             bound.run(key)
 
@@ -212,7 +214,9 @@ class CpuDevice:
     @cached_property
     def linger(self) -> Linger | None:
         library = self._library
-        return library.linger() if library.beside_threads else None
+        if not library.beside_threads:
+            return None
+        return Linger(library.linger(), library.hand_over())
 
     def compile(
         self,

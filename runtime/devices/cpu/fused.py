@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from runtime.actors.linger import depart
 from runtime.actors.meeting import Meeting
 from runtime.devices.contract import StepKey
 from runtime.devices.fusing import Phases
@@ -68,6 +69,7 @@ class FusedStep:
         training.announce(key)
         job[_MEETING] = meeting.address
         begin = time.clock_gettime(time.CLOCK_MONOTONIC)
+        depart()
         self._run(address)
         outcome = job[_OUTCOME]
         met = _seconds(job, _MET)

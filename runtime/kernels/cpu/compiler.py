@@ -35,7 +35,7 @@ from runtime.kernels.cpu import (
     update_norms,
 )
 from runtime.kernels.cpu.entry import row_function
-from runtime.kernels.cpu.linger import linger
+from runtime.kernels.cpu.linger import hand_over, linger
 from runtime.kernels.cpu.microkernel import tiles_module
 from runtime.kernels.cpu.threads import SYSTEM_FUNCTIONS
 from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
@@ -83,6 +83,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., None], int]] = {
     "vm": (run_rows, 2),
     "two_phases": (two_phases, 1),
     "linger": (linger, 2),
+    "hand_over": (hand_over, 4),
 }
 
 

@@ -28,6 +28,7 @@ from runtime.kernels.cpu.tile_shapes import TILE_SHAPES
 _OLDEST_NUMBA = (0, 62)  # its LLVM has untyped pointers
 _RUN = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 _LINGER = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
+_HAND_OVER = ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * 4)
 _RUN_TWO_PHASES = ctypes.CFUNCTYPE(None, ctypes.c_int64)
 
 
@@ -88,7 +89,7 @@ class Library:
 
     @property
     def beside_threads(self) -> bool:
-        """Whether `linger` and `run_two_phases` are there.
+        """Whether `linger`, `hand_over` and `run_two_phases` are there.
 
         They need functions of POSIX, and a core besides the one that whoever is waited
         for needs.
@@ -101,6 +102,14 @@ class Library:
         The GIL is free meanwhile.
         """
         return _LINGER(self._function("linger"))
+
+    def hand_over(self) -> Callable[[int, int, int, int], None]:
+        """What writes the int64 at an address, and waits until another one differs.
+
+        Its arguments are the address, what to write there, the other address, and what
+        stands there. It waits a while at most. The GIL is free before it writes.
+        """
+        return _HAND_OVER(self._function("hand_over"))
 
     def run_two_phases(self) -> Callable[[int], None]:
         """What runs the job at an address, whose words are `table.JobWord`.

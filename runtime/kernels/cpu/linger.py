@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from runtime.kernels.cpu.threads import give_way, read_shared
+from runtime.kernels.cpu.threads import give_way, read_shared, write_shared
 
 # Some 0.2 us each: together longer than a task takes from one step's end to the next
 # step's begin, and short against the scheduler's time slice.
@@ -17,3 +17,15 @@ def linger(address: int, value: int) -> None:
             if read_shared(address) != value:
                 return
         give_way()
+
+
+# Some 50 us: longer than a thread takes from its work to native code.
+GLANCES = 250_000
+
+
+def hand_over(address: int, value: int, other: int, before: int) -> None:
+    """Write an int64, and return once another one is not `before`, or after a while."""
+    write_shared(address, value)
+    for _ in range(GLANCES):
+        if read_shared(other) != before:
+            return
