@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 
+from runtime.devices.cpu.arithmetic import ConstantStep, MultiplyStep, WithNumberStep
 from runtime.devices.cpu.batch_norm import BatchNormStep
 from runtime.devices.cpu.convolution import ConvolutionStep, Statistics
 from runtime.devices.cpu.dense import DenseStep, Masked
@@ -150,6 +151,12 @@ class Selection:
             return SliceChannelStep(node)
         if self._permutes(node) and self._floats(node) and can_permute(self._b, node):
             return PermutationStep(node)
+        if self._is(node, "elemwise_mul") and self._floats(node):
+            return MultiplyStep(node)
+        if WithNumberStep.knows(node) and self._floats(node) and self._is_array(node):
+            return WithNumberStep(node)
+        if ConstantStep.knows(node) and self._floats(node):
+            return ConstantStep(node)
         if self._is(node, "elemwise_add") and self._floats(node):
             return AddStep(node)
         return None
@@ -279,6 +286,10 @@ class Selection:
             and not any(e in self._readers or self._b.is_output(e) for e in seen)
             and self._floats(node)
         )
+
+    def _is_array(self, node: Node) -> bool:
+        """Whether the result is not a CSR matrix."""
+        return Entry(node) not in self._b.storage.csr
 
     def _permutes(self, node: Node) -> bool:
         return self._is(node, "SwapAxis") or self._is(node, "transpose")

@@ -6,6 +6,7 @@ import numpy as np
 
 from runtime.kernels.cpu.activation import activate, activation_gradient
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.table import WithNumber
 from runtime.kernels.cpu.vector import (
     LANES,
     fill_bytes,
@@ -14,6 +15,11 @@ from runtime.kernels.cpu.vector import (
     splat,
     store_first,
     zeros,
+)
+
+# Plain numbers, which compiled code can hold.
+_PLUS, _MINUS, _FROM = (
+    int(kind) for kind in (WithNumber.PLUS, WithNumber.MINUS, WithNumber.FROM)
 )
 
 
@@ -93,6 +99,50 @@ def add(
                 count = inner - i
                 total = load_first(p, i, count) + load_first(q, i, count)
                 store_first(r, i, total, count)
+
+
+@kernel
+def multiply(
+    a: int,
+    a_outer: int,
+    a_middle: int,
+    b: int,
+    b_outer: int,
+    b_middle: int,
+    y: int,
+    y_outer: int,
+    y_middle: int,
+    outer: int,
+    middle: int,
+    inner: int,
+) -> None:
+    """y = a * b."""
+    for o in range(outer):
+        for m in range(middle):
+            p = a + 4 * (o * a_outer + m * a_middle)
+            q = b + 4 * (o * b_outer + m * b_middle)
+            r = y + 4 * (o * y_outer + m * y_middle)
+            for i in range(0, inner, LANES):
+                count = inner - i
+                product = load_first(p, i, count) * load_first(q, i, count)
+                store_first(r, i, product, count)
+
+
+@kernel
+def with_number(x: int, y: int, n: int, kind: int, number: float) -> None:
+    """y = x + number, or another of `table.WithNumber`."""
+    other = splat(np.float32(number))
+    for i in range(0, n, LANES):
+        value = load_first(x, i, n - i)
+        if kind == _PLUS:
+            value = value + other
+        elif kind == _MINUS:
+            value = value - other
+        elif kind == _FROM:
+            value = other - value
+        else:
+            value = value * other
+        store_first(y, i, value, n - i)
 
 
 @kernel

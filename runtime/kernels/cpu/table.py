@@ -41,6 +41,15 @@ class Epilogue(IntEnum):
     SOFTSIGN = 5
 
 
+class WithNumber(IntEnum):
+    """What `with_number` does to each element."""
+
+    PLUS = 0
+    MINUS = 1
+    FROM = 2  # the number minus the element
+    TIMES = 3
+
+
 class RecurrentCell(IntEnum):
     """What a recurrent layer computes at each time step."""
 
@@ -208,6 +217,8 @@ _FIELDS = {
     "activation": "x[:] y[:] outer middle inner epilogue",
     "activation_backward": "dy[:] y[:] dx[:] outer middle inner epilogue",
     "add": "a[:] b[:] y[:] outer middle inner",
+    "multiply": "a[:] b[:] y[:] outer middle inner",
+    "with_number": "x@ y@ n kind number~",
     "copy": "x[:] y[:] outer middle inner",
     "dropout": ("key@ x@ y@ row_stride run_stride rows runs length first node keep~"),
     "fill": "y@ bytes",

@@ -35,3 +35,17 @@ def check(net: Net, *, native: bool = True) -> None:
         np.testing.assert_allclose(
             found[0][key], expected, rtol=2e-4, atol=1e-5 * scale, err_msg=key
         )
+
+
+def same(net: Net, native: bool = True) -> None:
+    """The check of others, with equal numbers rather than close ones."""
+    check(net, native=native)
+    found = []
+    for kind in ("cpu", "reference"):
+        program = net.compile(create_device(kind), True)
+        net.load(program)
+        program.launch("forward")
+        program.launch("backward")
+        found.append(results(program))
+    for name, expected in found[1].items():
+        np.testing.assert_array_equal(found[0][name], expected, err_msg=name)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,24 +11,10 @@ from hypothesis import strategies as st
 import asyncmod.symbol as sym
 from runtime.devices.factory import create_device
 from runtime.graph.plan import NativeRow
-from tests.conformance.nets import Net, results
-from tests.runtime.devices.agreement import check, quick
+from tests.conformance.nets import Net
+from tests.runtime.devices.agreement import check, quick, same
 
 shapes = st.lists(st.integers(1, 9), min_size=1, max_size=4).map(tuple)
-
-
-def same(net: Net, native: bool = True) -> None:
-    """The check of others, with equal numbers rather than close ones."""
-    check(net, native=native)
-    found = []
-    for kind in ("cpu", "reference"):
-        program = net.compile(create_device(kind), True)
-        net.load(program)
-        program.launch("forward")
-        program.launch("backward")
-        found.append(results(program))
-    for name, expected in found[1].items():
-        np.testing.assert_array_equal(found[0][name], expected, err_msg=name)
 
 
 @quick

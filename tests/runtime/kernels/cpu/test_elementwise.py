@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from runtime.kernels.cpu.table import WithNumber
 from tests.runtime.kernels.cpu.activations import activate, gradient
 from tests.runtime.kernels.cpu.conftest import Kernels, Memory
 
@@ -149,17 +150,35 @@ def test_activation_backward(kernels: Kernels, shape, epilogue):
 
 @fast
 @given(shape=SHAPE)
-def test_add_and_copy(kernels: Kernels, shape):
+def test_add_multiply_and_copy(kernels: Kernels, shape):
     memory, random = Memory(), np.random.default_rng(sum(shape))
     a, b, y, z = (strided(memory, random, shape) for _ in range(4))
-    kernels(
-        "add", **operand("a", a), **operand("b", b), **operand("y", y), **counts(shape)
-    )
-    np.testing.assert_array_equal(y, a + b)
+    for kernel, expected in (("add", a + b), ("multiply", a * b)):
+        operands = operand("a", a) | operand("b", b) | operand("y", y)
+        kernels(kernel, **operands, **counts(shape))
+        np.testing.assert_array_equal(y, expected)
     kernels("copy", **operand("x", a), **operand("y", z), **counts(shape))
     np.testing.assert_array_equal(z, a)
     assert_gaps_intact(y)
     assert_gaps_intact(z)
+    memory.check()
+
+
+@pytest.mark.parametrize("kind", WithNumber)
+@fast
+@given(n=st.integers(1, 70))
+def test_with_number(kernels: Kernels, n, kind):
+    memory, random = Memory(), np.random.default_rng(n)
+    x, y = memory.array(random.normal(size=n)), memory.nans(n)
+    kernels("with_number", x=x, y=y, n=n, kind=int(kind), number=0.1)
+    number = np.float32(0.1)
+    expected = {
+        WithNumber.PLUS: x + number,
+        WithNumber.MINUS: x - number,
+        WithNumber.FROM: number - x,
+        WithNumber.TIMES: x * number,
+    }
+    np.testing.assert_array_equal(y, expected[kind])
     memory.check()
 
 
