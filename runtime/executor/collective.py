@@ -254,12 +254,15 @@ class Update:
             if part is not None:
                 part.fail()
             raise
+        updates = part is None or part.updates
         for replica in replicas:
             self.programs.write_hyper(replica.index, hyper)
+            if self._prepares and updates:
+                self.programs.prepare(replica.index)
         undo: list[Undo] = []
         try:
             for replica in replicas:
-                self._apply(replica, True, part is None or part.updates, undo)
+                self._apply(replica, True, updates, undo)
         except BaseException as error:
             self._take_back(undo, error)
             raise
@@ -288,11 +291,8 @@ class Update:
         """Compute beside what is there; False if another device failed in it."""
         if prepared is None:
             return True
-        program = self.programs.updates[index]
         try:
-            if program is not None:
-                program.launch("prepare")
-                program.wait()
+            self.programs.prepare(index)
         except BaseException:
             prepared.fail()
             raise

@@ -223,6 +223,13 @@ class UpdatePrograms:
             else:
                 program.write("accumulator", name, value)
 
+    def prepare(self, index: int) -> None:
+        """Compute what a device's update needs beside what is there."""
+        program = self.updates[index]
+        if program is not None:
+            program.launch("prepare")
+            program.wait()
+
     def write_hyper(self, index: int, hyper: NDArray[np.float64] | None) -> None:
         """Give a device the numbers of its next step, unless it has them."""
         if hyper is None or hyper is self._written[index]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from asyncmod import symbol as sym
 from runtime.devices.contract import Device, Program
+from runtime.devices.factory import create_device
 from runtime.errors import DeviceError
 from runtime.executor.row_sparse import clear_gradient, read_gradient, write_gradient
 from runtime.graph.compile import Request, compile_plan
@@ -210,6 +211,20 @@ def test_a_place_that_is_shared_takes_a_dense_gradient(device: Device) -> None:
             step(program, INDEXES, weight())
         expected = times * dense.read("gradient", "w")
         np.testing.assert_allclose(read_gradient(program, "w"), expected, rtol=1e-6)
+
+
+def test_on_the_cpu_a_table_needs_no_python() -> None:
+    device = create_device("cpu")
+    if device.native is None:
+        pytest.skip("needs numba")
+    sizes = {"input_dim": FEATURES, "output_dim": OUT}
+    for net in (
+        sym.Embedding(x, w, sparse_grad=True, **sizes),
+        sym.contrib.SparseEmbedding(x, w, **sizes),
+    ):
+        program = compiled(device, net, csr=False, shape=INDEXES.shape)
+        assert program.plan.all_native
+        assert "w" in program.plan.tensors["gradient_rows"]
 
 
 RULES = {

@@ -1,4 +1,4 @@
-"""Embedding as rows of `embedding` and `embedding_backward`."""
+"""Embedding as rows of `embedding`, and of one kernel or another that goes back."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from runtime.graph.build import Builder
 from runtime.graph.draft import Dense
 from runtime.graph.ir import Entry, Node
 
+TABLES = ("Embedding", "_contrib_SparseEmbedding")
+
 
 @dataclass(frozen=True, eq=False)
 class EmbeddingStep:
-    """One table, whose gradient has all of its rows."""
+    """One table, whose gradient has all of its rows, or those that were read."""
 
     node: Node
 
@@ -45,6 +47,9 @@ class EmbeddingStep:
         dy = book.dense(Entry(self.node))
         if dy is None or not book.wanted(weight):
             return
+        if weight in book.row_sparse:
+            self._rows_backward(b, dy)
+            return
         before = book.accumulator(weight)
         target = before if isinstance(before, Dense) else book.fresh(weight)
         rows, width = target.shape
@@ -63,3 +68,25 @@ class EmbeddingStep:
         )
         if target is not before:
             book.contribute(weight, target)
+
+    def _rows_backward(self, b: Builder, dy: Dense) -> None:
+        index, weight = self.node.inputs
+        rows = b.gradients.row_sparse
+        target, (height, width) = rows.fresh(weight), b.shape(weight)
+        count = dy.size // width
+        scratch = b.new_dense(f"{self.node.name}.order", (2 * count,), "int64")
+        b.kernel(
+            "embedding_backward_rows",
+            self.node.name,
+            ("numbers", "values", "scratch"),
+            cost.floats(20 * count + 3 * dy.size),
+            index=b.dense(index).at,
+            dy=dy.at,
+            numbers=target.rows.at,
+            values=target.values.at,
+            count=count,
+            rows=height,
+            width=width,
+            scratch=scratch.at,
+        )
+        rows.contribute(weight, target)

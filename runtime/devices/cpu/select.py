@@ -13,6 +13,7 @@ Next: `runtime.devices.cpu.dense` and its neighbors for the rows of each step.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from runtime.devices.cpu.arithmetic import ConstantStep, MultiplyStep, WithNumberStep
 from runtime.devices.cpu.batch_norm import BatchNormStep
@@ -20,7 +21,7 @@ from runtime.devices.cpu.convolution import ConvolutionStep, Statistics
 from runtime.devices.cpu.dense import DenseStep, Masked
 from runtime.devices.cpu.dropout import DropoutStep
 from runtime.devices.cpu.elementwise import ActivationStep, AddStep
-from runtime.devices.cpu.embedding import EmbeddingStep
+from runtime.devices.cpu.embedding import TABLES, EmbeddingStep
 from runtime.devices.cpu.head import HeadStep
 from runtime.devices.cpu.permutation import PermutationStep, can_permute
 from runtime.devices.cpu.pieces import ConcatStep, SliceChannelStep
@@ -143,7 +144,7 @@ class Selection:
             return RecurrentStep(node)
         if self._is(node, "Dropout") and self._can_drop(node):
             return DropoutStep(node)
-        if self._is(node, "Embedding") and self._can_embed(node):
+        if any(map(partial(self._is, node), TABLES)) and self._floats(node):
             return EmbeddingStep(node)
         if self._is(node, "Concat") and self._floats(node):
             return ConcatStep(node)
@@ -296,9 +297,6 @@ class Selection:
 
     def _can_drop(self, node: Node) -> bool:
         return self._floats(node) and not node.attributes.axes
-
-    def _can_embed(self, node: Node) -> bool:
-        return self._floats(node) and not node.attributes.sparse_grad
 
     def _can_head(self, node: Node) -> bool:
         p = node.attributes

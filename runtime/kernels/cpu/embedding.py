@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.sorting import merge_sorted
 from runtime.kernels.cpu.vector import (
     LANES,
     fill_bytes,
     get,
+    get_integer,
     inlined,
     load_first,
+    put_integer,
     store_first,
 )
 
@@ -57,3 +60,45 @@ def embedding_backward(
             left = width - j
             total = load_first(target, j, left) + load_first(source, j, left)
             store_first(target, j, total, left)
+
+
+@kernel
+def embedding_backward_rows(
+    index: int,
+    dy: int,
+    numbers: int,
+    values: int,
+    count: int,
+    rows: int,
+    width: int,
+    scratch: int,
+) -> None:
+    """The same sums for the rows alone that are read; `dy` is added in the order of i.
+
+    Args:
+        numbers: int64: how many rows there are, then their numbers, which increase.
+        values: These rows.
+        scratch: Room for 2 * count int64.
+    """
+    for i in range(count):
+        put_integer(scratch, i, row_number(get(index, i), rows) << 32 | i)
+    keys = merge_sorted(scratch, scratch + 8 * count, count)
+    found, last = 0, -1
+    for k in range(count):
+        key = get_integer(keys, k)
+        row = key >> 32
+        source = dy + 4 * width * (key & 0xFFFFFFFF)
+        if row != last:
+            last = row
+            found += 1
+            put_integer(numbers, found, row)
+            target = values + 4 * width * (found - 1)
+            for j in range(0, width, LANES):
+                store_first(target, j, load_first(source, j, width - j), width - j)
+        else:
+            target = values + 4 * width * (found - 1)
+            for j in range(0, width, LANES):
+                left = width - j
+                total = load_first(target, j, left) + load_first(source, j, left)
+                store_first(target, j, total, left)
+    put_integer(numbers, 0, found)

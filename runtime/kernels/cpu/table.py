@@ -227,6 +227,9 @@ _FIELDS = {
     # Tables and recurrent layers.
     "embedding": "index@ weight@ y@ count rows width",
     "embedding_backward": "index@ dy@ dweight@ count rows width accumulate",
+    "embedding_backward_rows": (
+        "index@ dy@ numbers@ values@ count rows width scratch@"
+    ),
     "recurrent": (
         "gates@ panels@ panel_size panel_row bias@ state@ memory@ hidden@ hidden_row "
         "kept@ projection@ steps batch size cell reverse"

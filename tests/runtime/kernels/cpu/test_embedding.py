@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runtime.ops.indexing import positions
+from runtime.row_sparse import gather
 from tests.runtime.kernels.cpu.conftest import Kernels, Memory
 
 fast = settings(max_examples=60, deadline=None)
@@ -57,4 +58,32 @@ def test_embedding_backward(kernels: Kernels, rows, width, count, accumulate):
     expected = before.astype(np.float32)
     np.add.at(expected, positions(index, rows), dy)
     np.testing.assert_array_equal(dweight, expected)
+    memory.check()
+
+
+@fast
+@given(rows=st.integers(1, 50), width=st.integers(1, 70), count=st.integers(0, 90))
+def test_embedding_backward_rows(kernels: Kernels, rows, width, count):
+    memory, random = Memory(), np.random.default_rng(rows * width + count)
+    index = memory.array([*random.uniform(-2, rows + 2, count), *WILD])
+    dy = memory.array(random.normal(size=(len(index), width)))
+    numbers = memory.array(np.full(1 + rows, -1), np.int64)
+    values = memory.nans(rows, width)
+    kernels(
+        "embedding_backward_rows",
+        index=index,
+        dy=dy,
+        numbers=numbers,
+        values=values,
+        count=len(index),
+        rows=rows,
+        width=width,
+        scratch=memory.array(np.zeros(2 * len(index)), np.int64),
+    )
+    # The same order of additions: the same bits.
+    expected = gather(positions(index, rows), dy, (rows, width))
+    found = int(numbers[0])
+    np.testing.assert_array_equal(numbers[1 : 1 + found], expected.indices)
+    np.testing.assert_array_equal(values[:found], expected.values)
+    assert (numbers[1 + found :] == -1).all()
     memory.check()
