@@ -53,6 +53,7 @@ class Memory:
         updates: What was compiled for each updater.
         accumulators: Per device the segments of the sums of its gradients over several
             batches; none before they are first wanted.
+        guards: Bytes of guard zone between tensors.
         torn: Why parameters may be a mixture of two steps; None normally.
         drops: Whether a device whose worker dies is to be dropped.
     """
@@ -85,7 +86,7 @@ class Memory:
         self.torn: str | None = None
         self.drops = False
         self.users = 0
-        self._guards = guards
+        self.guards = guards
 
     @classmethod
     async def create(
@@ -140,7 +141,7 @@ class Memory:
 
     def layouts(self, device: int) -> tuple[Layout, Layout]:
         """Parameters and auxiliary states that a device's memory space holds."""
-        part, guards = self.placement.part, self._guards
+        part, guards = self.placement.part, self.guards
         return (
             part(device, self.parameters, "parameter", guards),
             part(device, self.auxiliaries, "auxiliary", guards),
@@ -149,7 +150,7 @@ class Memory:
     def rows_of(self, device: int) -> Layout:
         """Row numbers of the row-sparse gradients that a device's space holds."""
         return self.placement.part(
-            device, self.gradient_rows, "gradient_rows", self._guards
+            device, self.gradient_rows, "gradient_rows", self.guards
         )
 
     def leader(self, device: int) -> int:
@@ -219,7 +220,7 @@ class Memory:
         if self.has_gradients:
             layouts["gradient"] = parameters.rename("gradient")
             layouts["gradient_rows"] = numbers = self.rows_of(device)
-            layouts["gradient_values"] = row_values(numbers, parameters, self._guards)
+            layouts["gradient_values"] = row_values(numbers, parameters, self.guards)
         layouts = {name: layout for name, layout in layouts.items() if layout.nbytes}
         plan = Plan(
             segments={name: layout.nbytes for name, layout in layouts.items()},
@@ -234,7 +235,7 @@ class Memory:
             sections={},
             slotted=(),
             zeroed=tuple(layouts),
-            guards=self._guards,
+            guards=self.guards,
         )
         return self.devices[device].compile(plan, shared)
 

@@ -98,6 +98,7 @@ class UpdatePrograms:
             updater.accumulates or (),
             memory.devices[device].native,
             memory.rows_of(device),
+            memory.guards,
         )
         gradients = memory.storage[device].segments
         shared = {n: s for n, s in gradients.items() if n.startswith("gradient")}
@@ -145,6 +146,7 @@ class UpdatePrograms:
             fixed_ones=self._fixed_ones,
             master=MASTER in updater.states,
             gradient_rows=memory.rows_of(device),
+            gap=memory.guards,
             lazy=updater.lazy and rule.by_rows,
             accumulated=updater.accumulates is not None,
         )

@@ -25,6 +25,7 @@ def plan_accumulate(
     present: Collection[str],
     native: Native | None = None,
     gradient_rows: Layout | None = None,
+    gap: int = 0,
 ) -> Plan:
     """Plan the accumulator of one device.
 
@@ -40,10 +41,11 @@ def plan_accumulate(
         present: Those of them whose gradients are computed; others add nothing.
         native: What the device offers besides NumPy definitions.
         gradient_rows: Layout of the row numbers of gradients that are row-sparse.
+        gap: Bytes that are left free between two of these.
     """
     numbers = gradient_rows or Layout({}, 0)
     kinds = {"gradient": layout, "accumulator": layout.widened()}
-    values = {kind: row_values(numbers, dense) for kind, dense in kinds.items()}
+    values = {kind: row_values(numbers, dense, gap) for kind, dense in kinds.items()}
     gradients, sums = (dense.rename(k).tensors for k, dense in kinds.items())
 
     def sparse(name: str, kind: str) -> RowSparseTensor:

@@ -31,11 +31,13 @@ class RowSparseOperands:
         numbers: Layout of the row numbers of these gradients.
         layout: The layout of dense gradients.
         devices: How many gradients are summed.
+        gap: Bytes that are left free between two gradients.
     """
 
     numbers: Layout
     layout: Layout
     devices: int
+    gap: int = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self.numbers.tensors
@@ -45,7 +47,7 @@ class RowSparseOperands:
         """`gradient_rows.<d>` and `gradient_values.<d>` for each device."""
         if not self.numbers.tensors:
             return {}
-        values = row_values(self.numbers, self.layout)
+        values = row_values(self.numbers, self.layout, self.gap)
         return {
             f"{kind}.{device}": layout.rename(f"{kind}.{device}")
             for device in range(self.devices)

@@ -46,6 +46,7 @@ def plan_update(
     fixed_ones: Collection[str] = (),
     master: bool = False,
     gradient_rows: Layout | None = None,
+    gap: int = 0,
     lazy: bool = False,
     accumulated: bool = False,
 ) -> Plan:
@@ -73,6 +74,7 @@ def plan_update(
             parameter itself, `state.master`, which is what is updated.
         gradient_rows: Layout of the row numbers of gradients that are row-sparse, which
             `gradient_rows.<d>` and `gradient_values.<d>` hold; None: there are none.
+        gap: Bytes that are left free between two row-sparse gradients.
         lazy: Update only the rows that these gradients have (of parameters without
             master copies); otherwise they are made dense first.
         accumulated: The gradients are sums as `plan_accumulate` makes them: float32
@@ -80,7 +82,8 @@ def plan_update(
     """
     summed = layout.widened() if accumulated else layout
     tensors = [layout.tensors[name] for name in names]
-    row_sparse = RowSparseOperands(gradient_rows or Layout({}, 0), summed, devices)
+    numbers = gradient_rows or Layout({}, 0)
+    row_sparse = RowSparseOperands(numbers, summed, devices, gap)
     masters = {
         n for n, t in zip(names, tensors, strict=True) if master and t.dtype == HALF
     }

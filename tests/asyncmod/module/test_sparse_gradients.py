@@ -147,6 +147,29 @@ async def test_batches_accumulated_are_one_large_batch(context: str) -> None:
         np.testing.assert_allclose(value, results[1][name], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+async def test_guard_zones_change_nothing(
+    accumulate: int, request: pytest.FixtureRequest
+) -> None:
+    words = np.concatenate([batch(seed=seed).data[0] for seed in range(4)])
+    label = np.concatenate([batch(seed=seed).label[0] for seed in range(4)])
+    results = []
+    for guarded in (False, True):
+        if guarded:
+            request.getfixturevalue("guard_zones")
+        net = embedding(VOCABULARY, WIDTH)
+        async with mx.Module(net, context=CONTEXTS["two"]) as mod:
+            await mod.fit(
+                mx.io.NDArrayIter(words, label, ROWS),
+                num_epoch=2,
+                arg_params=values(),
+                optimizer_params=MOMENTUM,
+                accumulate=accumulate,
+            )
+            results.append(await mod.get_params())
+    assert same(*results)
+
+
 async def test_an_idle_device_adds_nothing() -> None:
     results = []
     for contexts in ([mx.cpu(0)], [mx.cpu(0), mx.cpu(1)]):
