@@ -15,6 +15,7 @@ from runtime.kernels.cpu.vector import (
     largest_of,
     load_first,
     load_first_or,
+    prefetch,
     put,
     splat,
     store_first,
@@ -22,6 +23,9 @@ from runtime.kernels.cpu.vector import (
     where_less,
     zeros,
 )
+
+# How many rows ahead the gradient of a part of the classes is read.
+_AHEAD = 8
 
 
 @kernel
@@ -117,6 +121,9 @@ def softmax_output_backward(
         is_here = index >= 0 and index < count
         index = max(0, min(index, count - 1))
         probability = get(a, index)
+        if count < classes:  # rows that are apart are not foreseen by the processor
+            for i in range(0, count, LANES):
+                prefetch(a, _AHEAD * classes + i)
         for i in range(0, count, LANES):
             left = count - i
             slope = (load_first(a, i, left) - splat(share)) * splat(factor)

@@ -457,6 +457,14 @@ def fill_bytes(builder: Any, address: Any, count: Any) -> None:
     llvm(builder, "llvm.memset.p0.i64", ir.VoidType(), place, zero, count, no)
 
 
+@primitive(NoneType, int, int)
+def prefetch(builder: Any, address: Any, index: Any) -> None:
+    """Fetch the cache line of a float32 that is read soon; any address will do."""
+    kinds = [ir.Constant(INT32, value) for value in (0, 3, 1)]  # read, keep, data
+    place = pointer(builder, address, index, FLOAT)
+    llvm(builder, "llvm.prefetch.p0", ir.VoidType(), place, *kinds)
+
+
 def stack(floats: int) -> Callable[..., Any]:
     """Make a function that gives the address of `floats` floats on the stack."""
 
