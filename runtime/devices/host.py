@@ -141,7 +141,7 @@ class HostProgram:
         self._forward: tuple[int, StepKey] | None = None
         self._backward_done = False
         self._packed_from = _sources(plan)
-        self._packed: tuple[int, ...] | None = None
+        self._packed: list[int] | None = None
         self.segments: dict[str, HostSegment] = {}
         self._slotted: dict[str, list[HostSegment]] = {}
         for name, nbytes in plan.segments.items():
@@ -266,7 +266,8 @@ class HostProgram:
     def _launch(self, section: Section, slot: int, key: StepKey) -> None:
         if section == "backward":
             slot, key = self._before_backward()
-        self.changed(section)
+        if section in _CHANGED:
+            self.changed(section)
         if section in ("forward", "predict"):
             self._repack(key)
         self._run(section, slot, key)
@@ -281,9 +282,9 @@ class HostProgram:
 
     # What other devices build on -------------------------------------------------
 
-    def versions(self) -> tuple[int, ...]:
+    def versions(self) -> list[int]:
         """Of the segments that weights are packed from, a BatchNorm's states too."""
-        return tuple([self.segments[name].version for name in self._packed_from])
+        return [self.segments[name].version for name in self._packed_from]
 
     def changed(self, section: Section) -> None:
         """Note that a section has changed, or is about to, what others pack."""

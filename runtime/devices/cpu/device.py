@@ -125,7 +125,7 @@ class CpuProgram(HostProgram):
         run(address, rows)
         self.stepped(slot, key, self.versions())
 
-    def stepped(self, slot: int, key: StepKey, versions: tuple[int, ...]) -> None:
+    def stepped(self, slot: int, key: StepKey, versions: list[int]) -> None:
         """Note that a whole step was run, with these versions of the parameters."""
         self._forward, self._backward_done = (slot, key), True
         self._packed = versions
@@ -176,7 +176,8 @@ class CpuProgram(HostProgram):
         if not self._native_only:
             super()._run(section, slot, key)
             return
-        depart()
+        if not self.inline:
+            depart()
         for bound in self._sections[slot].get(section, ()):
             bound.run(key)
 
