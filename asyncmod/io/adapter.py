@@ -10,7 +10,7 @@ import trio
 
 from asyncmod import log
 from asyncmod.io.batch import DataBatch, DataDesc
-from asyncmod.io.fairness import Turn
+from asyncmod.io.fairness import checkpoint
 from asyncmod.io.iterator import BatchIterator, DataIter, IteratorError, State, by_parts
 from asyncmod.io.readers import END, AsyncReader, Reader
 from asyncmod.io.slices import is_sliced, whole
@@ -99,8 +99,7 @@ class SourceAdapter:
         self._to_skip = 0
         self._at_end = False
         self._begin_anew = False
-        self._reading = trio.Lock()
-        self._turn = Turn()
+        self._reading = trio.Semaphore(1)
 
     @property
     def provide_data(self) -> Sequence[DataDesc]:
@@ -133,7 +132,7 @@ class SourceAdapter:
         Cancelled while a synchronous source is busy, the call returns at once, and
         the batch is the next one delivered.
         """
-        await self._turn.checkpoint()
+        await checkpoint()
         try:
             self._reading.acquire_nowait()
         except trio.WouldBlock:
@@ -146,7 +145,8 @@ class SourceAdapter:
     async def _next(self) -> DataBatch:
         if self._at_end:
             raise StopAsyncIteration
-        await self._go_to_position()
+        if self._begin_anew or self._to_skip:
+            await self._go_to_position()
         item = await self._reader.read()
         if item is END:
             self._at_end = True

@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 from asyncmod import log, random
 from asyncmod.errors import ArgumentError
 from asyncmod.io.batch import DataBatch, DataDesc
-from asyncmod.io.fairness import LARGE_COPY, Turn
+from asyncmod.io.fairness import LARGE_COPY, checkpoint
 from asyncmod.io.iterator import DataIter, State
 from asyncmod.io.ndarray_iter import DataError
 from asyncmod.nd import NDArray
@@ -98,7 +98,6 @@ class BucketSentenceIter(DataIter):
         self.provide_label = [self._describe(label_name, self.default_bucket_key)]
         self._seed = random.draw_seed() if seed is None else seed
         self._many = 8 * len(sentences) > LARGE_COPY
-        self._turn = Turn()
         self._advancing = trio.Lock()
         self._epoch = 0
         self._cursor = 0
@@ -106,7 +105,7 @@ class BucketSentenceIter(DataIter):
 
     async def next(self) -> DataBatch:
         """The next batch; StopAsyncIteration at the end. Cancelling loses nothing."""
-        await self._turn.checkpoint()
+        await checkpoint()
         if self._many:
             async with self._advancing:
                 batch = await trio.to_thread.run_sync(self._advance)
@@ -118,7 +117,7 @@ class BucketSentenceIter(DataIter):
 
     async def reset(self) -> None:
         """Begin the next epoch, in a new order."""
-        await self._turn.checkpoint()
+        await checkpoint()
         self._epoch += 1
         self._cursor, self._order = 0, None
 

@@ -12,7 +12,7 @@ import trio
 from asyncmod import random
 from asyncmod.errors import UnsupportedError
 from asyncmod.io.batch import DataBatch, DataDesc
-from asyncmod.io.fairness import LARGE_COPY, Turn
+from asyncmod.io.fairness import LARGE_COPY, checkpoint
 from asyncmod.io.iterator import DataIter, State
 from asyncmod.io.named_arrays import NamedArray, name_arrays
 from runtime.errors import AsyncmodError
@@ -91,7 +91,6 @@ class NDArrayIter(DataIter):
         self.provide_data = [self._describe(source) for source in self.data]
         self.provide_label = [self._describe(source) for source in self.label]
         self._seed = random.draw_seed() if shuffle and seed is None else seed or 0
-        self._turn = Turn()
         self._in_thread = max(self._bytes_per_batch(), 8 * self.num_data) > LARGE_COPY
         self._advancing = trio.Lock()
         self._rows: Rows | None = None
@@ -102,7 +101,7 @@ class NDArrayIter(DataIter):
 
     async def next(self) -> DataBatch:
         """The next batch; StopAsyncIteration at the end. Cancelling loses nothing."""
-        await self._turn.checkpoint()
+        await checkpoint()
         if self._in_thread:
             async with self._advancing:
                 batch = await trio.to_thread.run_sync(self._advance)
@@ -118,7 +117,7 @@ class NDArrayIter(DataIter):
 
     async def reset(self) -> None:
         """Begin the next epoch; left-over rows carry over only from a finished one."""
-        await self._turn.checkpoint()
+        await checkpoint()
         self._begin_epoch(self._carried if self._exhausted else [])
 
     def hard_reset(self) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from asyncmod.io.batch import DataBatch
 from asyncmod.io.batch_cursor import BatchCursor, Rows
-from asyncmod.io.fairness import LARGE_COPY, Turn
+from asyncmod.io.fairness import LARGE_COPY, checkpoint
 from asyncmod.io.iterator import State
 from asyncmod.io.named_arrays import NamedArray
 from asyncmod.nd import NDArray
@@ -63,12 +63,11 @@ class TableReader:
         self._cursor = cursor
         self._table: Table | None = None
         self._rows: int | None = None
-        self._turn = Turn()
         self._reading = trio.Lock()
 
     async def next(self) -> DataBatch:
         """The next batch; StopAsyncIteration at the end. Cancelling loses nothing."""
-        await self._turn.checkpoint()
+        await checkpoint()
         async with self._reading:
             if self._table is None:
                 self._table = await self._load()
@@ -84,7 +83,7 @@ class TableReader:
 
     async def reset(self) -> None:
         """Begin the next epoch."""
-        await self._turn.checkpoint()
+        await checkpoint()
         self._cursor.begin_epoch()
 
     def get_state(self) -> State:

@@ -23,11 +23,11 @@ async def count_batch(
 ) -> int:
     """Update a metric with a completed step; returns the rows of the batch."""
     outputs = await flight.step.outputs()
-    labels = metrics.name_labels(label_order(module), flight.labels)
     rows = rows_of(module, flight.batch)
     real = module.inside.real_rows(rows, 0 if count_pad else flight.pad)
-    named = dict(zip(real.output_names, outputs, strict=True))
-    await metrics.update(metric, labels, named, real)
+    names = list(real.label_axes) or module.label_names
+    labels = metrics.name_labels(names, flight.labels)
+    await metrics.update(metric, labels, outputs, real)
     return rows
 
 
@@ -39,8 +39,7 @@ async def count_outputs(
     outputs = await module.get_outputs()
     axes = {d.name: batch_axis(d) for d in module.inside.labels}
     real = module.inside.real_rows(metrics.count_rows(by_name, axes), 0)
-    named = dict(zip(real.output_names, outputs, strict=True))
-    await metrics.update(metric, by_name, named, real)
+    await metrics.update(metric, by_name, outputs, real)
 
 
 def real_rows(

@@ -65,6 +65,7 @@ class Epoch:
         self._spent = replace(begin.spent)
         self._began = perf_counter() - begin.spent.seconds
         self._values: list[tuple[str, float]] | None = None
+        self._has_listeners = bool(training.monitor or training.batch_end)
 
     async def run(self) -> EpochResult:
         """Train on every batch.
@@ -223,7 +224,8 @@ class Epoch:
         if not flight.counted:
             await self._count(flight)
         self._flights.popleft()
-        await self._notify(flight, next_batch)
+        if self._has_listeners or next_batch is None:
+            await self._notify(flight, next_batch)
 
     async def _count(self, flight: Flight) -> None:
         """Wait for a step and update the metric with it."""

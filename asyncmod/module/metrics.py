@@ -94,22 +94,26 @@ def count_rows(labels: Mapping[str, Array], axes: Mapping[str, int]) -> int:
 async def update(
     metric: Metric,
     labels: Mapping[str, Array],
-    outputs: Mapping[str, Array],
+    outputs: Sequence[Array],
     real: RealRows,
 ) -> None:
     """Update a metric with the real rows; in a thread if there is more than 1 MB."""
-
-    def run() -> None:
-        true, predicted = labels, outputs
-        if not real.are_all:
-            true, predicted = real.of_labels(labels), real.of_outputs(outputs, labels)
-        metric.update_dict(
-            {name: as_given(array) for name, array in true.items()},
-            {name: as_given(array) for name, array in predicted.items()},
-        )
-
-    arrays = (*labels.values(), *outputs.values())
-    if sum([array.nbytes for array in arrays]) > LARGE:
-        await trio.to_thread.run_sync(run)
+    named = dict(zip(real.output_names, outputs, strict=True))
+    if sum([array.nbytes for array in (*labels.values(), *outputs)]) > LARGE:
+        await trio.to_thread.run_sync(_update, metric, labels, named, real)
     else:
-        run()
+        _update(metric, labels, named, real)
+
+
+def _update(
+    metric: Metric,
+    labels: Mapping[str, Array],
+    outputs: Mapping[str, Array],
+    real: RealRows,
+) -> None:
+    if not real.are_all:
+        labels, outputs = real.of_labels(labels), real.of_outputs(outputs, labels)
+    metric.update_dict(
+        {name: as_given(array) for name, array in labels.items()},
+        {name: as_given(array) for name, array in outputs.items()},
+    )

@@ -17,6 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from runtime.actors import turns
 from runtime.actors.barrier import Barrier
 from runtime.actors.doorbell import Doorbell, Doorbells
 
@@ -164,6 +165,7 @@ class Command(Generic[T]):
         doorbell = self._listen()
         if doorbell is not None:
             await self._wait_for(doorbell, abandon)
+            turns.gave_way()
             return
         self._task = trio.lowlevel.current_task()
 
@@ -174,6 +176,7 @@ class Command(Generic[T]):
             return trio.lowlevel.Abort.FAILED
 
         await trio.lowlevel.wait_task_rescheduled(abort)
+        turns.gave_way()
 
     def results(self) -> list[T]:
         """What the jobs returned; asked for once.

@@ -45,8 +45,6 @@ class Runtime:
         stopped: Whether the device threads take no commands any more.
         workers: What is borne from worker processes.
         supervisor: Counts their deaths.
-        last_yield: When work on the Trio thread last gave way to other tasks, by
-            `time.perf_counter`; for those who run plans inline.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class Runtime:
     ) -> None:
         self.closed = False
         self.stopped = False
-        self.last_yield = 0.0
         self.workers = workers or WorkerPolicy()
         self.supervisor = Supervisor(policy=self.workers)
         self._nursery = nursery

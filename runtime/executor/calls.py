@@ -8,19 +8,15 @@ call looks for a cancellation, and other tasks get their turn once per milliseco
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import trio
-
+from runtime.actors import turns
 from runtime.actors.crew import Crew
 from runtime.actors.runtime import Runtime
 from runtime.errors import ClosedError
 
 T = TypeVar("T")
-
-_YIELD_SECONDS = 1e-3
 
 
 class Superseded(Exception):
@@ -61,15 +57,6 @@ class Calls:
             raise ClosedError("the executors are closed: their module has ended")
         self.runtime.check_open()
 
-    async def breathe(self) -> None:
-        """Let a cancellation in, and other tasks run once per millisecond."""
-        runtime = self.runtime
-        if time.perf_counter() - runtime.last_yield < _YIELD_SECONDS:
-            await trio.lowlevel.checkpoint_if_cancelled()
-        else:
-            await trio.lowlevel.checkpoint()
-            runtime.last_yield = time.perf_counter()
-
     async def run(
         self,
         label: str,
@@ -92,7 +79,7 @@ class Calls:
         """
         self.check_open()
         if cheap and len(jobs) == 1:
-            await self.breathe()
+            await turns.checkpoint()
             self.check_open()
             if self.can_inline:
                 if at_once is not None:

@@ -119,9 +119,11 @@ class Update:
             )
         return won
 
-    def new_step(self, devices: int, part: Part | None = None) -> Step:
-        """A step of this update."""
-        step = Step(devices, part)
+    def new_step(
+        self, devices: int, part: Part | None = None, *, fused: bool = False
+    ) -> Step:
+        """A step of this update; `fused` if each device runs it in one launch."""
+        step = Step(devices, part, fused=fused)
         if self._prepares and step.updates:
             step.prepared = Barrier(devices)
         return step

@@ -271,7 +271,7 @@ class ExecutorGroup:
         """
         check_inputs(inputs, self._input_shapes)
         kept = Inputs(inputs, len(self._replicas), self.family.drops)
-        pending = Pending(self._calls.breathe, copied=kept.copied)
+        pending = Pending(copied=kept.copied)
 
         def begin() -> None:
             self._passes.dispatch_predict(kept, pending)

@@ -19,7 +19,7 @@ from runtime.executor.staged import AnyReplica
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JoinedReplicas:
     """See the module; made by `join`."""
 
@@ -28,9 +28,9 @@ class JoinedReplicas:
 
     def run(self, inputs: Mapping[str, Array]) -> None:
         """Forward, backward, commit and update of a step on all devices."""
-        keys = [replica.begin_joined(inputs) for replica in self.replicas]
-        self.joined.launch(keys)
-        for replica in self.replicas:
+        replicas = self.replicas
+        self.joined.launch([replica.begin_joined(inputs) for replica in replicas])
+        for replica in replicas:
             replica.end_joined()
 
 

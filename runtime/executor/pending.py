@@ -9,6 +9,7 @@ from typing import Any
 import trio
 from numpy.typing import NDArray
 
+from runtime.actors import turns
 from runtime.actors.command import Command, first_error
 from runtime.errors import WorkerDied
 from runtime.executor.accumulation import Part
@@ -50,7 +51,6 @@ class Pending:
 
     def __init__(
         self,
-        breathe: Callable[[], Awaitable[None]],
         command: Command[Any] | None = None,
         copied: trio.Event | None = None,
         outputs: list[Array] | None = None,
@@ -59,7 +59,6 @@ class Pending:
         """Made by a group.
 
         Args:
-            breathe: A checkpoint.
             command: The work; None if it is done already.
             copied: Set when the inputs are not read any more; None if they are not.
             outputs: The merged outputs, filled when the work is done.
@@ -70,7 +69,6 @@ class Pending:
         self.on_withdrawn: Callable[[], None] | None = None
         self.work: Dispatched | None = None
         self.redo: Callable[[WorkerDied], Awaitable[None]] | None = None
-        self._breathe = breathe
         self._command = command
         self._copied = copied
         self._outputs = outputs
@@ -80,6 +78,7 @@ class Pending:
     def begin(self, command: Command[Any], outputs: list[Array] | None = None) -> None:
         """The work is in this command now."""
         self._command, self._outputs, self._error = command, outputs, None
+        self._complete = False
 
     def fail(self, error: BaseException) -> None:
         """The work cannot be done again."""
@@ -129,7 +128,7 @@ class Pending:
         while True:
             command = self._command
             if command is None or command.finished:
-                await self._breathe()
+                await turns.checkpoint()
             else:
                 await command.wait()
             if command is not None:

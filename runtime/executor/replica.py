@@ -79,6 +79,7 @@ class Replica:
             i.name: selection(i.shape, i.batch_axis, rows) for i in spec.inputs
         }
         self.states = StateInputs(spec.states, rows, memory.states[index])
+        self._takes_all = not spec.states and not any(self._selections.values())
         self._last: tuple[Program, int] | None = None
         self._key = FIRST_STEP
         self._slot = 0
@@ -443,16 +444,16 @@ class Replica:
         for name, array in self._parts(inputs).items():
             program.write("input", name, array, slot)
 
-    def _parts(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _parts(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
         """What this device takes of the inputs, and its states."""
+        if self._takes_all:
+            return inputs
         selections = self._selections
         parts = {
             name: array if (selection := selections[name]) is None else array[selection]
             for name, array in inputs.items()
         }
-        if self.states.shapes:
-            parts |= self.states.read_all()
-        return parts
+        return parts | self.states.read_all()
 
     def _zero_stale_gradients(self) -> None:
         """An idle device's gradients count as zero, unless they accumulate."""

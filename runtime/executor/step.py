@@ -24,7 +24,7 @@ class Step:
         part: What it does for an accumulation of several batches, if anything.
         hyper: The rule's numbers for this step.
         error: Why there are none.
-        computed, reduced, applied: Barriers after the phases.
+        computed, reduced, applied: Barriers after the phases; none if these are fused.
         prepared: Another one, where the update computes something beside.
         gradients: Per device its gradients on the host, if they cross.
         undo: What takes back what has been done to the parameters and states.
@@ -48,13 +48,16 @@ class Step:
         "weights",
     )
 
-    def __init__(self, devices: int, part: Part | None = None) -> None:
+    def __init__(
+        self, devices: int, part: Part | None = None, *, fused: bool = False
+    ) -> None:
         self.part = part
         self.hyper: NDArray[np.float64] | None = None
         self.error: Exception | None = None
-        self.computed = Barrier(devices)
-        self.reduced = Barrier(devices)
-        self.applied = Barrier(devices)
+        if not fused:
+            self.computed = Barrier(devices)
+            self.reduced = Barrier(devices)
+            self.applied = Barrier(devices)
         self.prepared: Barrier | None = None
         self.gradients: list[dict[str, Gradient]] = [{}] * devices
         self.weights: dict[str, Array] = {}

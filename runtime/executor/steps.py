@@ -14,6 +14,7 @@ from typing import Any
 import trio
 from numpy.typing import NDArray
 
+from runtime.actors import turns
 from runtime.actors.actor import send
 from runtime.actors.command import Command
 from runtime.actors.meeting import Meeting
@@ -122,12 +123,13 @@ class Steps:
         if update is None:
             update = await self.prepared(updater)
         if self._inline and update.inline and observe is None:
-            await calls.breathe()
+            await turns.checkpoint()
             if calls.can_inline:
                 self._step_here(inputs, update)
                 return
-        step = update.new_step(len(self._replicas))
-        jobs = self._jobs(update, step, inputs, observe)
+        fused = self._fused_by(update, observe)
+        step = update.new_step(len(self._replicas), fused=bool(fused))
+        jobs = self._jobs(update, step, fused, inputs, observe)
         command = self._send("step", jobs, update, step)
         await command.wait()
         command.results()
@@ -140,7 +142,7 @@ class Steps:
             await self._slots.acquire()
             return
         try:
-            await self._calls.breathe()
+            await turns.checkpoint()
         except trio.Cancelled:
             self._slots.release()
             raise
@@ -209,7 +211,7 @@ class Steps:
                 self._outputs.fill(replica.index, merged, replica.output)
         except BaseException as error:
             failure = error
-        pending = Pending(self._calls.breathe, outputs=merged, error=failure)
+        pending = Pending(outputs=merged, error=failure)
         pending.compute_seconds = time.perf_counter() - begin
         self._slots.release()
         return pending
@@ -222,7 +224,7 @@ class Steps:
         part: Part | None,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas), self._family.drops)
-        pending = Pending(self._calls.breathe, copied=kept.copied)
+        pending = Pending(copied=kept.copied)
         pending.work = Dispatched(kept, update.updater, observe, part)
         self._begin(pending, pending.work, update, self._slots.release)
         return pending
@@ -243,12 +245,13 @@ class Steps:
         on_leave: Callable[[], None] = nothing,
     ) -> None:
         kept = work.inputs
-        step = update.new_step(len(self._replicas), work.part)
+        fused = self._fused_by(update, work.observe)
+        step = update.new_step(len(self._replicas), work.part, fused=bool(fused))
         merged = self._outputs.allocate()
 
         copied = None if kept.copied is None else kept.done
         shares = self._jobs(
-            update, step, kept.arrays, work.observe, copied, next_slot=True
+            update, step, fused, kept.arrays, work.observe, copied, next_slot=True
         )
 
         def run(replica: AnyReplica) -> None:
@@ -267,10 +270,17 @@ class Steps:
         command = self._send("step", jobs, update, step, finish, on_leave)
         pending.begin(command, merged)
 
+    def _fused_by(self, update: Update, observe: Observe | None) -> Sequence[Replica]:
+        """The replicas, if they run a step in one launch; or none."""
+        if update not in self._fused:
+            self._fused[update] = update.fusible(self._replicas)
+        return self._fused[update] if observe is None else ()
+
     def _jobs(
         self,
         update: Update,
         step: Step,
+        fused: Sequence[Replica],
         inputs: Mapping[str, Array],
         observe: Observe | None,
         copied: Callable[[int], None] | None = None,
@@ -278,11 +288,8 @@ class Steps:
         next_slot: bool = False,
     ) -> list[Callable[[], bool]]:
         """Each device's share of a step; they return whether it took effect."""
-        if update not in self._fused:
-            self._fused[update] = update.fusible(self._replicas)
         jobs: list[Callable[[], bool]] = []
-        fused = self._fused[update]
-        if fused and observe is None:
+        if fused:
             meeting = Meeting(len(fused))
             for member in fused:
                 launch = partial(

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from runtime.devices.cpu.device import CpuProgram
 
 
+STALE = (-1,)
+"""Versions that no segments have: the update has changed what was packed."""
+
+
 class JoinedSteps:
     """See the module; made by `CpuProgram.join`."""
 
@@ -24,6 +28,12 @@ class JoinedSteps:
         self, steps: Sequence[tuple[CpuProgram, CpuProgram]], library: Library
     ) -> None:
         self._trainings = [training for training, _ in steps]
+        self._changed = [
+            training.segments[name]
+            for training in self._trainings
+            for name in ("parameter", "auxiliary")
+            if name in training.segments
+        ]
         rows = []
         for training in self._trainings:
             rows += training.encoded(("pack", "forward", "backward"), 0)
@@ -39,8 +49,7 @@ class JoinedSteps:
         for training, key in zip(self._trainings, keys, strict=True):
             training.announce(key)
         self._run(self._address, self._rows)
-        for training, key in zip(self._trainings, keys, strict=True):
-            training.stepped(0, key, training.versions())
-        for training in self._trainings:
-            training.changed("commit")
-            training.changed("update")
+        for index, training in enumerate(self._trainings):
+            training.stepped(0, keys[index], STALE)
+        for segment in self._changed:
+            segment.version += 1

@@ -45,6 +45,7 @@ def two_phases(job: int) -> None:
     """Run the job whose words are `table.JobWord`."""
     clock = get_integer(job, _CLOCK)
     meeting = get_integer(job, _MEETING)
+    give_way()
     _run_rows(get_integer(job, _FIRST_TABLE), get_integer(job, _FIRST_ROWS))
     read_clock(clock, job + _COMPUTED)
     count_down(meeting)

@@ -154,6 +154,26 @@ async def test_an_async_generator() -> None:
         await iterator.next()
 
 
+async def test_tasks_that_ask_at_once_get_their_turns() -> None:
+    class Slow:
+        async def __aiter__(self) -> AsyncIterator[Any]:
+            for i in range(4):
+                await trio.testing.wait_all_tasks_blocked()
+                yield np.full(2, i)
+
+    iterator = described(Slow())
+    got: list[int] = []
+
+    async def ask() -> None:
+        got.append(int((await iterator.next()).data[0][0]))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(ask)
+    assert got == [0, 1, 2, 3]
+    await iterator.aclose()
+
+
 async def test_an_async_generator_cancelled_is_no_end() -> None:
     iterator = described(generate())
     await iterator.next()

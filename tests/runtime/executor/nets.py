@@ -115,12 +115,12 @@ def mlp_spec(
 
 
 def batch_of(spec: GroupSpec, seed: int = 0) -> Arrays:
-    """Random inputs for a group over `mlp`."""
+    """Random inputs for a group over `mlp`, or another net of three classes."""
     random = np.random.RandomState(seed)
-    rows, features = spec.data[0].shape
+    shape = spec.data[0].shape
     return {
-        "data": random.randn(rows, features).astype(np.float32),
-        "softmax_label": random.randint(0, 3, rows).astype(np.float32),
+        "data": random.randn(*shape).astype(np.float32),
+        "softmax_label": random.randint(0, 3, shape[0]).astype(np.float32),
     }
 
 

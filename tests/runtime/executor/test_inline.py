@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import trio
 
+from asyncmod import symbol as sym
+from runtime.context import DeviceId
 from runtime.devices.cpu.joined import JoinedSteps
 from runtime.executor.collective import Update
-from runtime.executor.group import ExecutorGroup
+from runtime.executor.group import ExecutorGroup, GroupSpec, InputSpec
 from tests.runtime.executor.nets import (
     Sgd,
     batch_of,
@@ -104,9 +106,33 @@ async def test_several_devices_with_little_work_need_no_threads_either(
     assert same(*results)
 
 
+def dense_spec(where: tuple[DeviceId, ...]) -> GroupSpec:
+    return mlp_spec(where, batch=5)
+
+
+def normalized_spec(where: tuple[DeviceId, ...]) -> GroupSpec:
+    """A convolution whose BatchNorm is folded into it in prediction."""
+    x = sym.Convolution(
+        sym.Variable("data"), num_filter=2, kernel=(1, 1), no_bias=True, name="conv"
+    )
+    x = sym.BatchNorm(x, fix_gamma=False, name="norm")
+    x = sym.FullyConnected(sym.Flatten(x), num_hidden=3, name="fc")
+    graph = sym.SoftmaxOutput(x, name="softmax").graph
+    names = [n.name for n in graph.arguments if n.name not in ("data", "softmax_label")]
+    return GroupSpec(
+        graph,
+        where,
+        (1.0,) * len(where),
+        (InputSpec("data", (4, 2, 2, 2)),),
+        (InputSpec("softmax_label", (4,)),),
+        gradients=dict.fromkeys(names, "write"),
+    )
+
+
+@pytest.mark.parametrize("make", [dense_spec, normalized_spec])
 @pytest.mark.parametrize("where", [CPU, devices("cpu", "cpu")], ids=len)
 async def test_a_step_of_all_devices_is_one_launch(
-    where: Any, monkeypatch: pytest.MonkeyPatch
+    where: Any, make: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     launch, launched = JoinedSteps.launch, list[int]()
 
@@ -115,7 +141,7 @@ async def test_a_step_of_all_devices_is_one_launch(
         launch(self, keys)
 
     monkeypatch.setattr(JoinedSteps, "launch", counted)
-    spec = mlp_spec(where, batch=5)
+    spec = make(where)
     batches = [batch_of(spec, seed) for seed in range(4)]
     # Another dtype and another order of the elements, which are converted.
     batches += [
@@ -129,8 +155,8 @@ async def test_a_step_of_all_devices_is_one_launch(
             await group.prepare(sgd.updater)
             for batch in batches:
                 await group.step(batch, sgd.updater)
+                [predicted] = await group.predict(batches[0])  # from the newest values
             [output] = await group.outputs()
-            [predicted] = await group.predict(batches[0])  # from the newest weights
             results = await snapshot(group) | {"out": output, "predicted": predicted}
             await group.forget(sgd.updater)
             again = Sgd(spec)

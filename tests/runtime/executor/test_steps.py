@@ -502,6 +502,23 @@ async def test_a_step_needs_a_prepared_updater() -> None:
             group.dispatch_step(batch_of(spec), Sgd(spec).updater)
 
 
+async def test_outputs_of_a_step_that_was_waited_for_are_there_at_once() -> None:
+    """Also for a task that was cancelled meanwhile: nothing is waited for."""
+    spec = mlp_spec(TWO)
+    async with open_group(spec) as group:
+        sgd = Sgd(spec)
+        await group.prepare(sgd.updater)
+        await group.acquire_slot()
+        pending = group.dispatch_step(batch_of(spec), sgd.updater)
+        await pending.wait()
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            [output] = await pending.outputs()
+            await pending.copied()
+        assert not scope.cancelled_caught
+        assert output.shape == group.output_shapes[0]
+
+
 async def test_predictions_can_be_in_flight_too() -> None:
     spec = mlp_spec(TWO)
     async with open_group(spec) as group:

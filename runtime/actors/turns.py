@@ -1,0 +1,43 @@
+"""Taking turns on a Trio thread: short work looks for a cancellation, and gives way.
+
+A whole trip through Trio's scheduler costs more than much of the work around it. So
+calls that are that short only look whether they are cancelled, and go through the
+scheduler once per millisecond of such work. A task that had to wait, for whatever it
+was, has given way too.
+"""
+
+from __future__ import annotations
+
+import threading
+from time import perf_counter
+
+import trio
+
+LONGEST_TURN = 1e-3
+"""Seconds after which control goes back to the scheduler."""
+
+
+class _Last(threading.local):
+    """When control last went through the scheduler; of this thread's event loop."""
+
+    yielded = 0.0
+
+
+_last = _Last()
+
+
+def gave_way() -> None:
+    """Note that this task has just waited."""
+    _last.yielded = perf_counter()
+
+
+async def checkpoint() -> None:
+    """Let a cancellation in, and other tasks run if they had to wait for long.
+
+    Call it before anything is changed.
+    """
+    if perf_counter() - _last.yielded < LONGEST_TURN:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        return
+    await trio.lowlevel.checkpoint()
+    _last.yielded = perf_counter()
