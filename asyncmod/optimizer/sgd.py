@@ -56,7 +56,8 @@ class SGD(Optimizer):
         self._update_count(indexes)
         numbers = (self.lr, self.wd, self.rescale_grad, self._clip(), self.momentum)
         names = (self.lr_mult, self.wd_mult, self.idx2name, indexes)
-        if self._rows is None or self._rows[:2] != (numbers, names):
+        known = self._rows
+        if known is None or known[0] != numbers or known[1] != names:
             lr, wd, *others = numbers
             rows = [
                 (
@@ -67,8 +68,8 @@ class SGD(Optimizer):
                 for index in indexes
             ]
             table = np.array(rows, np.float64)
-            self._rows = numbers, tuple(copy(name) for name in names), table
-        return self._rows[2]
+            known = self._rows = numbers, tuple(copy(name) for name in names), table
+        return known[2]
 
 
 @register

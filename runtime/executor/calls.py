@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 from runtime.actors import turns
@@ -17,6 +18,8 @@ from runtime.actors.runtime import Runtime
 from runtime.errors import ClosedError
 
 T = TypeVar("T")
+
+_is_idle = attrgetter("idle")
 
 
 class Superseded(Exception):
@@ -47,7 +50,7 @@ class Calls:
     @property
     def can_inline(self) -> bool:
         """Whether work may run on the Trio thread now."""
-        return self._wanted and not [a for a in self.crew.actors if not a.idle]
+        return self._wanted and all(map(_is_idle, self.crew.actors))
 
     def check_open(self) -> None:
         """Raise ClosedError if the group or its runtime was closed, or Superseded."""

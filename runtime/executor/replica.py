@@ -276,7 +276,7 @@ class Replica:
         if fused is None:
             assert self._fusing is not None
             fused = self._fused[update] = self._fusing.fuse(update)
-        parts = self._parts(inputs)
+        parts = inputs if self._takes_all else self._parts(inputs)
         if copied is not None:
             # The caller waits to have its arrays back: sooner than at the step's end.
             for name, array in parts.items():
@@ -441,13 +441,12 @@ class Replica:
         return key
 
     def _write(self, program: Program, inputs: Mapping[str, Array], slot: int) -> None:
-        for name, array in self._parts(inputs).items():
+        parts = inputs if self._takes_all else self._parts(inputs)
+        for name, array in parts.items():
             program.write("input", name, array, slot)
 
-    def _parts(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    def _parts(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """What this device takes of the inputs, and its states."""
-        if self._takes_all:
-            return inputs
         selections = self._selections
         parts = {
             name: array if (selection := selections[name]) is None else array[selection]

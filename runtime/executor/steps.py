@@ -191,9 +191,11 @@ class Steps:
             raise
 
     def _joined_by(self, update: Update) -> JoinedReplicas | None:
-        if update not in self._joined:
-            self._joined[update] = update.joined(self._replicas)
-        return self._joined[update]
+        try:
+            return self._joined[update]
+        except KeyError:
+            joined = self._joined[update] = update.joined(self._replicas)
+            return joined
 
     def _dispatch_here(
         self,

@@ -46,8 +46,8 @@ class JoinedSteps:
 
     def launch(self, keys: Sequence[StepKey]) -> None:
         """See `runtime.devices.fusing`."""
-        for training, key in zip(self._trainings, keys, strict=True):
-            training.announce(key)
+        for index, training in enumerate(self._trainings):
+            training.announce(keys[index])
         self._run(self._address, self._rows)
         for index, training in enumerate(self._trainings):
             training.stepped(0, keys[index], STALE)
