@@ -17,7 +17,7 @@ from runtime.actors.barrier import Barrier
 from runtime.executor.binding import Binding
 from runtime.executor.calls import Calls
 from runtime.executor.dispatch import COPY_LIMIT
-from runtime.executor.merging import Merge
+from runtime.executor.merging import Merge, Place
 from runtime.executor.staged import AnyReplica
 
 Array = NDArray[Any]
@@ -88,7 +88,7 @@ class Access:
         return combined
 
     async def merged(
-        self, merge: Merge, read: Callable[[AnyReplica, str], Array]
+        self, merge: Merge, read: Callable[[AnyReplica, str, Place], Array]
     ) -> list[Array]:
         """Tensors put together from the parts that every device reads."""
         merged = merge.allocate()

@@ -573,12 +573,12 @@ class ExecutorGroup:
             await fill_states(self._access, value)
 
 
-def _output(replica: AnyReplica, name: str) -> Array:
-    return replica.output(name)
+def _output(replica: AnyReplica, name: str, out: Array | None = None) -> Array:
+    return replica.output(name, out)
 
 
-def _input_gradient(replica: AnyReplica, name: str) -> Array:
-    return replica.input_gradient(name)
+def _input_gradient(replica: AnyReplica, name: str, out: Array | None = None) -> Array:
+    return replica.input_gradient(name, out)
 
 
 def _state(replica: AnyReplica, name: str) -> Array:

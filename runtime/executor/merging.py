@@ -15,6 +15,7 @@ from runtime.graph.ir import Shape
 from runtime.graph.plan import Tensor
 
 Array = NDArray[Any]
+Place = Array | None
 
 
 @dataclass(frozen=True)
@@ -82,18 +83,32 @@ class Merge:
         return [np.empty(shape, dtype) for shape, dtype in sizes]
 
     def fill(
-        self, device: int, merged: list[Array], read: Callable[[str], Array]
+        self, device: int, merged: list[Array], read: Callable[[str, Place], Array]
     ) -> None:
-        """Put a device's parts in their places; on its own thread."""
+        """Put a device's parts in their places; on its own thread.
+
+        Args:
+            device: Which device.
+            merged: What `allocate` has given.
+            read: Reads a tensor's part into a place, or into an array of its own.
+        """
         parts = self.parts[device]
         if parts is None:
             return
         if device == self.alone:
-            merged[:] = [read(name) for name in self.names]
+            merged[:] = [read(name, None) for name in self.names]
             return
         first = all(earlier is None for earlier in self.parts[:device])
         for array, name, place in zip(merged, self.names, parts, strict=True):
             if place is not None:
-                array[place] = read(name)
+                read(name, array[place])
             elif first:
-                array[...] = read(name)
+                read(name, array)
+
+
+def placed(array: Array, place: Place) -> Array:
+    """The array itself, or its copy in a place."""
+    if place is None:
+        return array
+    place[...] = array
+    return place

@@ -316,9 +316,11 @@ class Replica:
         if copied is not None:
             copied(self.index)
         program.launch("predict", PREDICT_SLOT, key)
-        merge.fill(
-            self.index, merged, lambda name: program.read("output", name, PREDICT_SLOT)
-        )
+
+        def read(name: str, out: Array | None) -> Array:
+            return program.read("output", name, PREDICT_SLOT, out=out)
+
+        merge.fill(self.index, merged, read)
 
     def observe(
         self,
@@ -357,17 +359,17 @@ class Replica:
 
     # Reading and writing ------------------------------------------------------------
 
-    def output(self, name: str) -> Array:
-        """This device's part of an output of the last forward."""
+    def output(self, name: str, out: Array | None = None) -> Array:
+        """This device's part of an output of the last forward; copied, to `out`."""
         if self._last is None:
             raise no_outputs()
         program, slot = self._last
-        return program.read("output", name, slot)
+        return program.read("output", name, slot, out=out)
 
-    def input_gradient(self, name: str) -> Array:
-        """This device's part of the gradient of an input."""
+    def input_gradient(self, name: str, out: Array | None = None) -> Array:
+        """This device's part of the gradient of an input; copied, to `out`."""
         assert self.training is not None
-        return self.training.read("input_gradient", name)
+        return self.training.read("input_gradient", name, out=out)
 
     def write_input_gradient(self, name: str, value: Array) -> None:
         """Set this device's part of the gradient of an input."""

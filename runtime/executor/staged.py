@@ -24,7 +24,7 @@ from runtime.devices.contract import (
 )
 from runtime.errors import GradientError
 from runtime.executor.memory import Memory, free
-from runtime.executor.merging import Merge
+from runtime.executor.merging import Merge, placed
 from runtime.executor.observation import Observe, UnfusedPass, ignore
 from runtime.executor.placement import Staging
 from runtime.executor.replica import Replica, no_outputs, selection
@@ -173,8 +173,11 @@ class StagedReplica:
             failure = self._forward("predict", inputs, PREDICT_SLOT, key, copied)
             if failure is not None:
                 raise failure
-            if self._outputs is not None:
-                merge.fill(self.index, merged, self._outputs.__getitem__)
+            outputs = self._outputs
+            if outputs is not None:
+                merge.fill(
+                    self.index, merged, lambda name, out: placed(outputs[name], out)
+                )
         finally:
             self._outputs = kept
 
@@ -220,15 +223,17 @@ class StagedReplica:
 
     # Reading and writing ------------------------------------------------------------
 
-    def output(self, name: str) -> Array:
+    def output(self, name: str, out: Array | None = None) -> Array:
         """This share's part of an output of the last forward; the leader's."""
         if self._outputs is None:
             raise no_outputs()
-        return self._outputs[name].copy()
+        output = self._outputs[name]
+        return output.copy() if out is None else placed(output, out)
 
-    def input_gradient(self, name: str) -> Array:
+    def input_gradient(self, name: str, out: Array | None = None) -> Array:
         """The share's part of the gradient of an input; the leader's."""
-        return self._input_gradients[name].copy()
+        gradient = self._input_gradients[name]
+        return gradient.copy() if out is None else placed(gradient, out)
 
     def write_input_gradient(self, name: str, value: Array) -> None:
         """Set the share's part of the gradient of an input; the leader's."""
