@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from runtime.devices.cpu.device import CpuProgram
 
 
-STALE = (-1,)
+STALE = [-1]
 """Versions that no segments have: the update has changed what was packed."""
 
 
