@@ -45,7 +45,7 @@ async def state_of(module: mx.Module) -> dict[str, Any]:
 
 @pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("context", CONTEXTS)
-@pytest.mark.parametrize("name", ["step", "fit"])
+@pytest.mark.parametrize("name", [pytest.param("step", marks=pytest.mark.slow), "fit"])
 async def test_a_whole_number_of_steps(
     name: str, context: str, place: GatePlace
 ) -> None:

@@ -63,10 +63,10 @@ async def test_csr_data_gives_the_bits_of_threads(kind: Any, count: int) -> None
     ("section", "launch", "rows", "count"),
     [
         ("forward", 2, (0, 3), 2),
-        ("backward", 3, (2,), 1),
+        pytest.param("backward", 3, (2,), 1, marks=pytest.mark.slow),
         ("step", 1, ("ended",), 1),
         ("update", 2, ("saved",), 2),
-        ("predict", 1, (1,), 1),
+        pytest.param("predict", 1, (1,), 1, marks=pytest.mark.slow),
     ],
 )
 def test_killed_with_csr_data(
@@ -120,10 +120,10 @@ async def test_rows_that_add_up_give_the_bits_of_threads(kind: Any, how: Train) 
 @pytest.mark.parametrize(
     ("how", "section", "launch", "rows"),
     [
-        (by_hand, "backward", 1, (4,)),
+        pytest.param(by_hand, "backward", 1, (4,), marks=pytest.mark.slow),
         (by_hand, "backward", 2, (3, 4)),
-        (by_hand, "update", 2, (1,)),
-        (by_steps, "start", 1, (1,)),
+        pytest.param(by_hand, "update", 2, (1,), marks=pytest.mark.slow),
+        pytest.param(by_steps, "start", 1, (1,), marks=pytest.mark.slow),
         (by_steps, "add", 1, ("saved", 1, 2, "ended")),
     ],
 )

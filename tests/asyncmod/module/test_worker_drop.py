@@ -146,11 +146,11 @@ def actors() -> list[Any]:
     [
         ("forward", 1, 0),
         ("backward", 5, 1),
-        ("step", "ended", 2),
+        pytest.param("step", "ended", 2, marks=pytest.mark.slow),
         ("commit", 1, 1),
-        ("commit", "ended", 0),
+        pytest.param("commit", "ended", 0, marks=pytest.mark.slow),
         ("update", "saved", 0),
-        ("update", 1, 1),
+        pytest.param("update", 1, 1, marks=pytest.mark.slow),
         ("update", "ended", 2),
     ],
 )
@@ -161,6 +161,7 @@ def test_killed_in_a_step(
     goes_on(point, tmp_path / "states", step=2)
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_dropped(tmp_path: Path) -> None:
     point = Point("backward", (3,), launch=2, index=1, signal=signal.SIGSTOP)
     policy = mx.WorkerPolicy(heartbeat=3.0)
@@ -245,9 +246,9 @@ async def hand_over(mod: mx.Module, sums: dict[str, Any]) -> None:
     [
         (1, "forward", 6, 5),
         (1, "commit", 1, 0),
-        (1, "update", 6, 5),
-        (3, "forward", 6, 5),
-        (3, "backward", 4, 3),
+        pytest.param(1, "update", 6, 5, marks=pytest.mark.slow),
+        pytest.param(3, "forward", 6, 5, marks=pytest.mark.slow),
+        pytest.param(3, "backward", 4, 3, marks=pytest.mark.slow),
         (3, "add", 3, 4),
         (3, "update", 2, 5),
     ],

@@ -304,6 +304,7 @@ def test_a_shape_that_comes_after_the_death(tmp_path: Path) -> None:
     mx.run(main)
 
 
+@pytest.mark.slow
 def test_a_drop_that_is_cancelled_leaves_a_whole_generation(tmp_path: Path) -> None:
     """The step is there or not; the next one goes on from there in any case."""
 

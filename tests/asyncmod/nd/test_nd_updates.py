@@ -51,7 +51,11 @@ def test_without_out_the_weight_stays() -> None:
     assert (weight == 1).all()
 
 
-async def test_an_optimizer_of_ones_own() -> None:
+async def test_an_optimizer_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    # What is registered here is gone afterwards.
+    registry = dict(mx.optimizer.Optimizer.opt_registry)
+    monkeypatch.setattr(mx.optimizer.Optimizer, "opt_registry", registry)
+
     @mx.optimizer.register
     class Own(mx.optimizer.Optimizer):
         def create_state(self, index: Any, weight: Any) -> Any:
