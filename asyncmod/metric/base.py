@@ -81,6 +81,11 @@ class EvalMetric:
         self.num_inst = 0
         self.sum_metric = 0.0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it counts nothing, so that outputs need not be read for it."""
+        return False
+
     def get(self) -> tuple[Any, Any]:
         """(name, value) since the last reset of any kind; NaN before any update."""
         return self.name, self._value(self.sum_metric, self.num_inst)

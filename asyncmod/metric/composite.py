@@ -73,6 +73,13 @@ class CompositeEvalMetric(EvalMetric):
         for metric in self.metrics:
             metric.reset_local()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no metric that counts; a subclass may count by itself."""
+        return type(self) is CompositeEvalMetric and all(
+            metric.is_empty for metric in self.metrics
+        )
+
     def get(self) -> tuple[list[str], list[Any]]:
         """All names and all values."""
         return _split(pair for m in self.metrics for pair in m.get_name_value())

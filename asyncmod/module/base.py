@@ -458,7 +458,8 @@ class BaseModule:
             train_data: Any iterator of batches; not reset before the first epoch, and
                 reset after each. Its arrays may be reused for the next batch.
             eval_data: Scored after each epoch.
-            eval_metric: A metric, its name, a function, or a list of these.
+            eval_metric: A metric, its name, a function, or a list of these; [] counts
+                nothing, and spares the copies of outputs that metrics are given.
             epoch_end_callback: Called (epoch, symbol, arg_params, aux_params).
             batch_end_callback: Called (BatchEndParam).
             kvstore: See `init_optimizer`.

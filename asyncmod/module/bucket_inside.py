@@ -76,10 +76,12 @@ class BucketInside:
     def frozen(self) -> AbstractAsyncContextManager[BaseModule]:
         refuse_snapshot(self._module)
 
-    async def dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+    async def dispatch_step(
+        self, batch: Any, part: Part | None = None, outputs: bool = True
+    ) -> Step:
         batch = await self._routing.whole(batch)
         with (await self._routing.of(batch)).in_use() as bucket:
-            step = await bucket.module.inside.dispatch_step(batch, part)
+            step = await bucket.module.inside.dispatch_step(batch, part, outputs)
             before, self._buckets.current = self._buckets.current, bucket
 
             def withdrawn() -> None:

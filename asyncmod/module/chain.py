@@ -96,16 +96,16 @@ class Chain:
         await self.backward()
         await self.update(part)
 
-    async def dispatch_step(self, batch: Any, part: Part | None) -> Step:
-        """A step, complete, with the outputs that metrics count."""
+    async def dispatch_step(self, batch: Any, part: Part | None, outputs: bool) -> Step:
+        """A step, complete, with the outputs that metrics count, if they are asked."""
         async with self.running:
             await self.step(batch, part)
-            outputs = {
+            read = {
                 position: await child.module.get_outputs()
                 for position, child in enumerate(self.children)
-                if child.take_labels or child is self.children[-1]
+                if outputs and (child.take_labels or child is self.children[-1])
             }
-        return ChainStep.of(outputs)
+        return ChainStep.of(read)
 
     async def dispatch_predict(self, batch: Any) -> Step:
         """An inference forward, in buffers of their own where the modules have them."""

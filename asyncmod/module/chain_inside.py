@@ -71,9 +71,11 @@ class ChainInside:
     def frozen(self) -> AbstractAsyncContextManager[BaseModule]:
         refuse_snapshot(self._module)
 
-    async def dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+    async def dispatch_step(
+        self, batch: Any, part: Part | None = None, outputs: bool = True
+    ) -> Step:
         self._chain.need_optimizer("fit")
-        return await self._chain.dispatch_step(batch, part)
+        return await self._chain.dispatch_step(batch, part, outputs)
 
     async def dispatch_predict(self, batch: Any) -> Step:
         return await self._chain.dispatch_predict(batch)
@@ -92,7 +94,7 @@ class ChainInside:
         step = flight.step
         assert isinstance(step, ChainStep)
         for position, child in enumerate(self._chain.children):
-            if child.take_labels:
+            if child.take_labels and flight.has_outputs:
                 own = ChainStep.of({position: step.by_position[position]})
                 part = replace(flight, step=own)
                 await child.module.inside.count_batch(metric, part, count_pad)

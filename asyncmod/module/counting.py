@@ -22,8 +22,10 @@ async def count_batch(
     module: BaseModule, metric: Any, flight: Flight, count_pad: bool
 ) -> int:
     """Update a metric with a completed step; returns the rows of the batch."""
-    outputs = await flight.step.outputs()
     rows = rows_of(module, flight.batch)
+    if not flight.has_outputs:
+        return rows
+    outputs = await flight.step.outputs()
     real = module.inside.real_rows(rows, 0 if count_pad else flight.pad)
     names = list(real.label_axes) or module.label_names
     labels = metrics.name_labels(names, flight.labels)

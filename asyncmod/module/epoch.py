@@ -167,14 +167,15 @@ class Epoch:
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
         labels = await keep_labels(batch)
         part = self._next_part()
+        read = not self._training.metric.is_empty
         try:
-            step = await self._module.inside.dispatch_step(batch, part)
+            step = await self._module.inside.dispatch_step(batch, part, read)
         except Exception as error:
             note_batch(error, nbatch, self._epoch)
             await self._finish_all()
             raise
         self._values = None
-        self._flights.append(Flight(nbatch, batch, labels, padding(batch), step))
+        self._flights.append(Flight(nbatch, batch, labels, padding(batch), step, read))
 
     def _next_part(self) -> Part | None:
         """What the next step does for an update by several batches."""

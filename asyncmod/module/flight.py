@@ -35,6 +35,7 @@ class Flight:
         labels: Its labels, safe from the iterator.
         pad: Rows at its end that only fill it up.
         step: The work on it.
+        has_outputs: Whether its outputs were asked for, since a metric reads them.
         counted: Whether the metric has counted it.
     """
 
@@ -43,6 +44,7 @@ class Flight:
     labels: Sequence[Array]
     pad: int
     step: Step
+    has_outputs: bool = True
     counted: bool = False
 
 

@@ -69,8 +69,16 @@ class Inside(Protocol):
         """A module of its own with the values of this moment, for `predict`."""
         ...
 
-    async def dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        """Begin a training step; with a part, add gradients up as that says."""
+    async def dispatch_step(
+        self, batch: Any, part: Part | None = None, outputs: bool = True
+    ) -> Step:
+        """Begin a training step.
+
+        Args:
+            batch: The batch.
+            part: With a part, add gradients up as that says.
+            outputs: Whether the step is to have `outputs`: copies, for a metric.
+        """
         ...
 
     async def dispatch_predict(self, batch: Any) -> Step:

@@ -22,6 +22,11 @@ LARGE = 1 << 20
 class Metric(Protocol):
     """What the loops ask of a metric."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it counts nothing."""
+        ...
+
     def reset(self) -> None:
         """Forget all that was counted."""
         ...

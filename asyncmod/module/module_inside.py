@@ -87,8 +87,10 @@ class ModuleInside:
     def frozen(self) -> AbstractAsyncContextManager[BaseModule]:
         return frozen(self._core.module, self._twin())
 
-    async def dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
-        return await running.dispatch_step(self._core, batch, part)
+    async def dispatch_step(
+        self, batch: Any, part: Part | None = None, outputs: bool = True
+    ) -> Step:
+        return await running.dispatch_step(self._core, batch, part, outputs)
 
     async def dispatch_predict(self, batch: Any) -> Step:
         return await running.dispatch_predict(self._core, batch)

@@ -85,7 +85,9 @@ class PlainInside:
     def frozen(self) -> AbstractAsyncContextManager[BaseModule]:
         refuse_snapshot(self.module)
 
-    async def dispatch_step(self, batch: Any, part: Part | None = None) -> Step:
+    async def dispatch_step(
+        self, batch: Any, part: Part | None = None, outputs: bool = True
+    ) -> Step:
         if self.begin_step is not None:
             return await self.begin_step(batch)
         await self.module.step(batch)

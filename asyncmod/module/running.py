@@ -85,7 +85,9 @@ async def step(core: Core, batch: Any) -> None:
         recording.deliver()
 
 
-async def dispatch_step(core: Core, batch: Any, part: Part | None = None) -> Step:
+async def dispatch_step(
+    core: Core, batch: Any, part: Part | None, outputs: bool
+) -> Step:
     """Begin a step, or a part of one, and return while it is under way."""
     executors, optimization = _ready_to_train(core, "fit")
     updater = optimization.updater_for(part)
@@ -101,7 +103,9 @@ async def dispatch_step(core: Core, batch: Any, part: Part | None = None) -> Ste
     finally:
         bound.users -= 1
     recording = core.monitoring.begin()
-    pending = bound.group.dispatch_step(inputs, updater, observe=recording, part=part)
+    pending = bound.group.dispatch_step(
+        inputs, updater, observe=recording, part=part, outputs=outputs
+    )
     pending.on_withdrawn = executors.way_back(bound)
     executors.ran(bound, True)
     if recording is not None:

@@ -346,6 +346,7 @@ class ExecutorGroup:
         *,
         observe: Observe | None = None,
         part: Part | None = None,
+        outputs: bool = True,
     ) -> Pending:
         """Enqueue a step and return at once; its place is free again when it ends.
 
@@ -357,6 +358,7 @@ class ExecutorGroup:
             updater: Prepared by `prepare`.
             observe: See `forward`.
             part: See `update`.
+            outputs: Whether the outputs are copied for `pending.outputs()`.
         """
         try:
             check_inputs(inputs, self._input_shapes)
@@ -365,7 +367,7 @@ class ExecutorGroup:
             self._steps.release_slot()
             raise
         self._forwarded = None
-        pending = self._steps.dispatch(inputs, updater, observe, part)
+        pending = self._steps.dispatch(inputs, updater, observe, part, outputs)
         if pending.work is not None:
 
             def again() -> None:

@@ -29,12 +29,14 @@ class Dispatched:
         updater: How to update.
         observe: What looks at everything inside, if anything.
         part: What it does for an accumulation, if anything.
+        outputs: Whether its outputs are copied.
     """
 
     inputs: Inputs
     updater: Updater
     observe: Observe | None
     part: Part | None
+    outputs: bool
 
 
 class Pending:
@@ -61,7 +63,8 @@ class Pending:
         Args:
             command: The work; None if it is done already.
             copied: Set when the inputs are not read any more; None if they are not.
-            outputs: The merged outputs, filled when the work is done.
+            outputs: The merged outputs, filled when the work is done; None if they
+                are not copied.
             error: What went wrong in work that is done already.
         """
         self.compute_seconds = 0.0
@@ -144,13 +147,14 @@ class Pending:
             await self.redo(self._error)
 
     async def outputs(self) -> list[Array]:
-        """Wait, then return the merged outputs.
+        """Wait, then return the merged outputs, which were asked for at dispatch.
 
         After a `wait` that has returned this is no checkpoint any more.
         """
         if not self._complete:
             await self.wait()
-        assert self._outputs is not None, "work that was done has its outputs"
+        if self._outputs is None:
+            raise RuntimeError("this step was dispatched without `outputs`")
         return self._outputs
 
     async def settle(self) -> bool:

@@ -155,8 +155,9 @@ class Steps:
         self,
         inputs: Mapping[str, Array],
         updater: Updater,
-        observe: Observe | None = None,
-        part: Part | None = None,
+        observe: Observe | None,
+        part: Part | None,
+        outputs: bool,
     ) -> Pending:
         """Enqueue a step; its place is given back by its end, or if this raises."""
         try:
@@ -166,8 +167,8 @@ class Steps:
                 raise RuntimeError("call `await group.prepare(updater)` before steps")
             inline = self._inline and update.inline and observe is None
             if inline and self._calls.can_inline:
-                return self._dispatch_here(inputs, update, part)
-            return self._dispatch(inputs, update, observe, part)
+                return self._dispatch_here(inputs, update, part, outputs)
+            return self._dispatch(inputs, update, observe, part, outputs)
         except BaseException:
             self._slots.release()
             raise
@@ -202,15 +203,17 @@ class Steps:
         inputs: Mapping[str, Array],
         update: Update,
         part: Part | None,
+        outputs: bool,
     ) -> Pending:
         begin = time.perf_counter()
         merged: list[Array] | None = None
         failure: BaseException | None = None
         try:
             self._step_here(inputs, update, part)
-            merged = self._outputs.allocate()
-            for replica in self._replicas:
-                self._outputs.fill(replica.index, merged, replica.output)
+            if outputs:
+                merged = self._outputs.allocate()
+                for replica in self._replicas:
+                    self._outputs.fill(replica.index, merged, replica.output)
         except BaseException as error:
             failure = error
         pending = Pending(outputs=merged, error=failure)
@@ -224,10 +227,11 @@ class Steps:
         update: Update,
         observe: Observe | None,
         part: Part | None,
+        outputs: bool,
     ) -> Pending:
         kept = Inputs(inputs, len(self._replicas), self._family.drops)
         pending = Pending(copied=kept.copied)
-        pending.work = Dispatched(kept, update.updater, observe, part)
+        pending.work = Dispatched(kept, update.updater, observe, part, outputs)
         self._begin(pending, pending.work, update, self._slots.release)
         return pending
 
@@ -249,7 +253,7 @@ class Steps:
         kept = work.inputs
         fused = self._fused_by(update, work.observe)
         step = update.new_step(len(self._replicas), work.part, fused=bool(fused))
-        merged = self._outputs.allocate()
+        merged = self._outputs.allocate() if work.outputs else None
 
         copied = None if kept.copied is None else kept.done
         shares = self._jobs(
@@ -261,7 +265,7 @@ class Steps:
                 took_effect = shares[replica.index]()
             finally:
                 kept.done(replica.index)
-            if took_effect:
+            if took_effect and merged is not None:
                 self._outputs.fill(replica.index, merged, replica.output)
 
         def finish() -> None:
