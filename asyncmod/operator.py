@@ -27,6 +27,7 @@ import numpy as np
 from asyncmod.context import Context
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.nd import NDArray
+from runtime.graph import registry
 from runtime.graph.registry import Shapes
 from runtime.ops import custom
 from runtime.ops.rules import Dtypes
@@ -67,7 +68,10 @@ class CustomOp:
                 changes counts from the end of its backward, or of its `step`; what a
                 prediction changes is forgotten.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define `forward`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `forward(self, is_train, req, in_data, "
+            "out_data, aux)`"
+        )
 
     def backward(
         self,
@@ -88,7 +92,10 @@ class CustomOp:
             in_grad: Where the gradients go.
             aux: The auxiliary states as the forward left them; may be changed.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define `backward`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `backward(self, req, out_grad, "
+            "in_data, out_data, in_grad, aux)`"
+        )
 
     def assign(self, dst: Array, req: str, src: Any) -> None:
         """Put `src` where `req` wants it: written to `dst`, added to it, or nowhere.
@@ -163,7 +170,8 @@ class CustomOpProp:
             in_dtypes: Of inputs and auxiliary states.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must define `create_operator`"
+            f"{type(self).__name__} must define `create_operator(self, ctx, in_shapes, "
+            "in_dtypes)`"
         )
 
 
@@ -174,8 +182,8 @@ def register(reg_name: str) -> Callable[[type[PropT]], type[PropT]]:
     """A decorator that makes a CustomOpProp known as an `op_type`.
 
     Args:
-        reg_name: The name; a class that had it before is replaced, for what is made
-            from then on.
+        reg_name: The name; a class that had it before is replaced, for what is bound
+            from then on. Symbols with other inputs must be made anew.
 
     Raises:
         ArgumentTypeError: the name is no string, or the class no CustomOpProp.
@@ -198,9 +206,6 @@ def register(reg_name: str) -> Callable[[type[PropT]], type[PropT]]:
 
 def get_all_registered_operators() -> list[str]:
     """Names of all operators, those registered here included."""
-    import runtime.ops  # noqa: F401  importing it fills the registry
-    from runtime.graph import registry
-
     return [*registry.names(), *custom.defined()]
 
 
@@ -211,10 +216,12 @@ class _Kind:
         self, make: Callable[..., CustomOpProp], attributes: Mapping[str, str]
     ) -> None:
         self._prop = made = make(**attributes)
-        self.arguments = tuple(made.list_arguments())
-        self.outputs = tuple(made.list_outputs())
-        self.auxiliaries = tuple(made.list_auxiliary_states())
-        self.needs_heads = bool(made.need_top_grad_)
+        self.names = custom.Names(
+            tuple(made.list_arguments()),
+            tuple(made.list_outputs()),
+            tuple(made.list_auxiliary_states()),
+            bool(made.need_top_grad_),
+        )
 
     def shapes(self, arguments: Shapes) -> tuple[Shapes, Shapes, Shapes]:
         given = [list(shape or ()) for shape in arguments]
@@ -232,7 +239,7 @@ class _Kind:
         return inputs, outputs, auxiliaries
 
     def start(self, device: str, inputs: Sequence[Array]) -> _Running:
-        count = len(self.arguments)
+        count = len(self.names.arguments)
         self.shapes([array.shape for array in inputs[:count]])  # it may keep them
         self.dtypes([array.dtype for array in inputs[:count]])
         kind, _, index = device.rstrip(")").partition("(")
@@ -241,11 +248,16 @@ class _Kind:
             [list(array.shape) for array in inputs],
             [array.dtype.type for array in inputs],
         )
+        if not isinstance(operator, CustomOp):
+            raise ArgumentTypeError(
+                f"{type(self._prop).__name__}.create_operator must return a CustomOp, "
+                f"not {operator!r}"
+            )
         return _Running(operator)
 
 
 class _Running:
-    """A CustomOp as the runtime calls it."""
+    """A CustomOp as the runtime calls it: by the names of arguments, as MXNet does."""
 
     def __init__(self, operator: CustomOp) -> None:
         self._operator = operator
@@ -258,11 +270,11 @@ class _Running:
         auxiliaries: Sequence[Array],
     ) -> None:
         self._operator.forward(
-            is_train,
-            ["write"] * len(outputs),
-            [_read_only(array) for array in inputs],
-            _views(outputs),
-            _views(auxiliaries),
+            is_train=is_train,
+            req=["write"] * len(outputs),
+            in_data=[_read_only(array) for array in inputs],
+            out_data=_views(outputs),
+            aux=_views(auxiliaries),
         )
 
     def backward(
@@ -274,15 +286,15 @@ class _Running:
         auxiliaries: Sequence[Array],
     ) -> None:
         self._operator.backward(
-            ["null" if gradient is None else "write" for gradient in gradients],
-            [_read_only(array) for array in heads],
-            [_read_only(array) for array in inputs],
-            [_read_only(array) for array in outputs],
-            [
+            req=["null" if gradient is None else "write" for gradient in gradients],
+            out_grad=[_read_only(array) for array in heads],
+            in_data=[_read_only(array) for array in inputs],
+            out_data=[_read_only(array) for array in outputs],
+            in_grad=[
                 (np.empty_like(array) if gradient is None else gradient).view(NDArray)
                 for gradient, array in zip(gradients, inputs, strict=True)
             ],
-            _views(auxiliaries),
+            aux=_views(auxiliaries),
         )
 
 

@@ -223,7 +223,7 @@ def _apply_shape_rule(
     try:
         return node.operator.shape(node.attributes, inputs, outputs)
     except GraphError as error:
-        raise _at(node, error, inputs) from None
+        raise _at(node, error, inputs) from error.__cause__
 
 
 def _apply_dtype_rule(
@@ -235,7 +235,7 @@ def _apply_dtype_rule(
             return node.operator.dtype(node.attributes, inputs, outputs)
         return _one_dtype(inputs, outputs)
     except GraphError as error:
-        raise _at(node, error, inputs) from None
+        raise _at(node, error, inputs) from error.__cause__
 
 
 def _one_dtype(inputs: list[Any], outputs: list[Any]) -> tuple[list[Any], list[Any]]:

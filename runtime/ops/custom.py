@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from runtime.errors import OperatorError, ShapeError
+from runtime.errors import GraphError, OperatorError
 from runtime.graph.attributes import Others
 from runtime.graph.registry import (
     Array,
@@ -53,18 +52,37 @@ class Running(Protocol):
         ...
 
 
-class Kind(Protocol):
-    """What a custom operator says of itself; shapes and dtypes are of its inputs.
+@dataclass(frozen=True)
+class Names:
+    """What a custom operator says before shapes are known.
 
     Attributes:
         arguments, outputs, auxiliaries: Names in order.
         needs_heads: Whether its gradient depends on that of its outputs.
+
+    Raises:
+        OperatorError: there is no argument or no output, or two have one name.
     """
 
     arguments: tuple[str, ...]
     outputs: tuple[str, ...]
     auxiliaries: tuple[str, ...]
     needs_heads: bool
+
+    def __post_init__(self) -> None:
+        for what in ("arguments", "outputs"):
+            listed = getattr(self, what)
+            if not listed or len(set(listed)) < len(listed):
+                raise OperatorError(
+                    f"list_{what}() (={list(listed)}) of a custom operator must give "
+                    "one or more names, each of them once"
+                )
+
+
+class Kind(Protocol):
+    """What a custom operator says of itself; shapes and dtypes are of its inputs."""
+
+    names: Names
 
     def shapes(self, arguments: Shapes) -> tuple[Shapes, Shapes, Shapes]:
         """Of arguments, outputs and auxiliary states, from what is known."""
@@ -79,7 +97,20 @@ class Kind(Protocol):
         ...
 
 
-_kinds: dict[str, Callable[[Mapping[str, str]], Kind]] = {}
+@dataclass(frozen=True)
+class _Definition:
+    """A kind as it is registered.
+
+    Attributes:
+        make: Gives the kind for the other attributes, which are text.
+        names: What kinds made of it have said, by those attributes.
+    """
+
+    make: Callable[[Mapping[str, str]], Kind]
+    names: dict[Others, Names] = field(default_factory=dict)
+
+
+_kinds: dict[str, _Definition] = {}
 
 
 def define(name: str, make: Callable[[Mapping[str, str]], Kind]) -> None:
@@ -89,7 +120,7 @@ def define(name: str, make: Callable[[Mapping[str, str]], Kind]) -> None:
         name: What `op_type` says.
         make: Gives the kind for the other attributes, which are text.
     """
-    _kinds[name] = make
+    _kinds[name] = _Definition(make)
 
 
 def defined() -> tuple[str, ...]:
@@ -110,12 +141,7 @@ class Custom:
     others: Others = field(default_factory=Others)
 
 
-def _kind(p: Custom) -> Kind:
-    """A new one, since it may keep what it is told about shapes."""
-    return _maker(p)(dict(p.others))
-
-
-def _maker(p: Custom) -> Callable[[Mapping[str, str]], Kind]:
+def _definition(p: Custom) -> _Definition:
     try:
         return _kinds[p.op_type]
     except KeyError:
@@ -127,46 +153,43 @@ def _maker(p: Custom) -> Callable[[Mapping[str, str]], Kind]:
         ) from None
 
 
-@dataclass(frozen=True)
-class _Names:
-    arguments: tuple[str, ...]
-    outputs: tuple[str, ...]
-    auxiliaries: tuple[str, ...]
-    needs_heads: bool
+def _kind(p: Custom) -> Kind:
+    """A new one, since it may keep what it is told about shapes."""
+    make = _definition(p).make
+    return _asked(p, "the constructor", lambda: make(dict(p.others)))
 
 
-@cache
-def _names_of(make: Callable[[Mapping[str, str]], Kind], others: Others) -> _Names:
-    kind = make(dict(others))
-    names = _Names(kind.arguments, kind.outputs, kind.auxiliaries, kind.needs_heads)
-    for what in ("arguments", "outputs"):
-        listed = getattr(names, what)
-        if not listed or len(set(listed)) < len(listed):
-            raise OperatorError(
-                f"list_{what}() (={list(listed)}) of a custom operator must give one "
-                "or more names, each of them once"
-            )
-    return names
+T = TypeVar("T")
 
 
-def _names(p: Custom) -> _Names:
-    return _names_of(_maker(p), p.others)
+def _asked(p: Custom, member: str, call: Callable[[], T]) -> T:
+    """What the program's own code answers; an error says which part of it failed."""
+    try:
+        return call()
+    except GraphError:
+        raise
+    except Exception as error:
+        raise OperatorError(
+            f"{member} of custom operator `{p.op_type}` failed: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _names(p: Custom) -> Names:
+    known = _definition(p).names
+    if p.others not in known:
+        known[p.others] = _kind(p).names
+    return known[p.others]
 
 
 def _shape(p: Custom, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
-    count = len(_names(p).arguments)
-    known = all(is_known(shape) for shape in inputs[:count])
+    given = inputs[: len(_names(p).arguments)]
     try:
-        shapes = _kind(p).shapes(inputs[:count])
-    except Exception as error:
-        if not known:
-            return inputs, outputs  # it could not tell from so little
-        if isinstance(error, OperatorError | ShapeError):
+        shapes = _asked(p, "infer_shape", lambda: _kind(p).shapes(given))
+    except GraphError:
+        if is_known(given[0]):
             raise
-        raise ShapeError(
-            f"infer_shape of custom operator `{p.op_type}` failed: "
-            f"{type(error).__name__}: {error}"
-        ) from error
+        return inputs, outputs  # without the first, the others may not follow yet
     return _checked(p, "infer_shape", shapes)
 
 
@@ -175,7 +198,8 @@ def _dtype(p: Custom, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
         return inputs, outputs
     count = len(_names(p).arguments)
     given = [inputs[0] if dtype is None else dtype for dtype in inputs[:count]]
-    return _checked(p, "infer_type", _kind(p).dtypes(given))
+    dtypes = _asked(p, "infer_type", lambda: _kind(p).dtypes(given))
+    return _checked(p, "infer_type", dtypes)
 
 
 def _checked(
@@ -194,23 +218,30 @@ def _checked(
     return [*arguments, *auxiliaries], outputs
 
 
+@dataclass
 class _State:
-    """An operator at work, and the auxiliary states that its last forward changed."""
+    """An operator at work.
 
-    def __init__(self, running: Running) -> None:
-        self.running = running
-        self.auxiliaries: Sequence[Array] = ()
+    Attributes:
+        names: Those of its kind as it was at first; another may have its name by now.
+        running: The operator.
+        auxiliaries: The auxiliary states that its last forward changed.
+    """
+
+    names: Names
+    running: Running
+    auxiliaries: Sequence[Array] = ()
 
 
 def _state(p: Custom, inputs: Sequence[Array], device: str) -> _State:
-    return _State(_kind(p).start(device, inputs))
+    return _State(_names(p), _kind(p).start(device, inputs))
 
 
 def _forward(
     p: Custom, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
-    names, state = _names(p), mode.state
-    count = len(names.arguments)
+    state: _State = mode.state
+    names, count = state.names, len(state.names.arguments)
     kept = inputs[count:]
     outputs, following = outputs[: len(names.outputs)], outputs[len(names.outputs) :]
     if not following:  # a prediction: what it changes is not kept
@@ -230,12 +261,12 @@ def _backward(
     grads_in: Sequence[Any],
     mode: Mode,
 ) -> None:
-    names, state = _names(p), mode.state
+    state: _State = mode.state
     heads = [
         np.zeros_like(output) if grad is None else grad
         for grad, output in zip(grads_out, outputs, strict=True)
     ]
-    count = len(names.arguments)
+    count = len(state.names.arguments)
     state.running.backward(heads, inputs[:count], outputs, grads_in, state.auxiliaries)
 
 

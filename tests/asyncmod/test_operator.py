@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 
 import asyncmod as mx
 from runtime.ops import custom
-from tests.golden.custom.operators import make_operators, net
+from tests.golden.custom.operators import make_operators, net, operator_of
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "custom" / "training.npz"
 BATCH = 16
@@ -33,30 +35,14 @@ def recorded() -> dict[str, np.ndarray[Any, Any]]:
         return dict(golden)
 
 
-class Twice(mx.operator.CustomOp):
-    """Twice its input."""
-
-    def forward(
-        self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any
-    ) -> None:
-        self.assign(out_data[0], req[0], 2 * in_data[0])
-
-    def backward(
-        self,
-        req: Any,
-        out_grad: Any,
-        in_data: Any,
-        out_data: Any,
-        in_grad: Any,
-        aux: Any,
-    ) -> None:
-        for place, what in zip(in_grad, req, strict=True):
-            self.assign(place, what, 2 * out_grad[0])
+Twice = operator_of(
+    mx,
+    lambda operator, is_train, inputs, aux: [2 * inputs[0]],
+    lambda operator, heads, inputs, *_: [2 * heads[0]] * len(inputs),
+)
 
 
-def registered(
-    operator: type[mx.operator.CustomOp] = Twice, **methods: Any
-) -> type[mx.operator.CustomOpProp]:
+def registered(operator: Any = Twice, **methods: Any) -> type[mx.operator.CustomOpProp]:
     """A kind of operator as `test`; `methods` replace those of CustomOpProp."""
 
     def create_operator(self: Any, ctx: Any, shapes: Any, dtypes: Any) -> Any:
@@ -154,27 +140,19 @@ async def test_what_is_given_to_the_constructor_and_the_operator() -> None:
 async def test_gradients_go_where_they_are_wanted() -> None:
     wants: list[list[str]] = []
 
-    class Product(mx.operator.CustomOp):
-        def forward(
-            self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any
-        ) -> None:
-            self.assign(out_data[0], req[0], in_data[0] * in_data[1])
-            self.assign(out_data[1], req[1], in_data[0] - in_data[1])
-
-        def backward(
-            self,
-            req: Any,
-            out_grad: Any,
-            in_data: Any,
-            out_data: Any,
-            in_grad: Any,
-            aux: Any,
-        ) -> None:
-            wants.append(list(req))
-            product, difference = out_grad
-            left, right = in_data
-            self.assign(in_grad[0], req[0], product * right + difference)
-            self.assign(in_grad[1], req[1], product * left - difference)
+    class Product(  # type: ignore[misc, valid-type]
+        operator_of(
+            mx,
+            lambda _, is_train, x, aux: [x[0] * x[1], x[0] - x[1]],
+            lambda _, heads, x, *rest: [
+                heads[0] * x[1] + heads[1],
+                heads[0] * x[0] - heads[1],
+            ],
+        )
+    ):
+        def backward(self, **given: Any) -> None:
+            wants.append(given["req"])
+            super().backward(**given)
 
     registered(
         Product,
@@ -203,24 +181,14 @@ async def test_gradients_go_where_they_are_wanted() -> None:
 
 
 async def test_auxiliary_states_count_with_the_update() -> None:
-    class Counting(Twice):
-        def forward(
-            self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any
-        ) -> None:
-            super().forward(is_train, req, in_data, out_data, aux)
-            aux[0][:] += 1
+    class Counting(Twice):  # type: ignore[misc, valid-type]
+        def forward(self, **given: Any) -> None:
+            super().forward(**given)
+            given["aux"][0][:] += 1
 
-        def backward(
-            self,
-            req: Any,
-            out_grad: Any,
-            in_data: Any,
-            out_data: Any,
-            in_grad: Any,
-            aux: Any,
-        ) -> None:
-            super().backward(req, out_grad, in_data, out_data, in_grad, aux)
-            aux[0][:] += 10
+        def backward(self, **given: Any) -> None:
+            super().backward(**given)
+            given["aux"][0][:] += 10
 
     registered(
         Counting,
@@ -309,11 +277,65 @@ def test_rules_that_make_no_sense(methods: dict[str, Any], told: str) -> None:
         twice().infer_shape(data=(2, 3))
 
 
+def test_a_rule_of_dtypes_that_fails_is_told() -> None:
+    registered(infer_type=lambda self, dtypes: dtypes[7])
+    with pytest.raises(mx.errors.OperatorError, match=r"infer_type.*`test`.*IndexErr"):
+        twice().infer_type(data=np.float32)
+
+
+def test_a_failing_rule_is_told_while_a_label_is_not_known() -> None:
+    def infer_shape(self: Any, shapes: Any) -> Any:
+        return [shapes[0], (shapes[0][9],)], [shapes[0]], []
+
+    registered(list_arguments=lambda self: ["data", "label"], infer_shape=infer_shape)
+    with pytest.raises(
+        mx.errors.OperatorError, match=r"IndexError.*label \?"
+    ) as caught:
+        twice().infer_shape(data=(2, 3))
+    assert isinstance(caught.value.__cause__, IndexError)  # with the program's line
+    arguments, _, _ = twice().infer_shape_partial(t_label=(2,))
+    assert arguments == [(), (2,)]
+
+
+def test_a_constructor_that_fails_is_told() -> None:
+    registered()
+    with pytest.raises(
+        mx.errors.OperatorError, match=r"constructor of .*`test` failed.*'alpha'"
+    ):
+        twice(alpha=1)
+
+
+async def test_what_is_no_operator() -> None:
+    registered(create_operator=lambda self, *given: 5)
+    with pytest.raises(mx.errors.ArgumentTypeError, match="a CustomOp, not 5"):
+        async with mx.bind(twice(), {"data": np.ones((2, 3), np.float32)}):
+            pass
+
+
+def test_a_class_whose_name_is_taken_is_forgotten() -> None:
+    gone = weakref.ref(registered())
+    twice()
+    registered()
+    gc.collect()
+    assert gone() is None
+
+
+async def test_a_class_that_takes_the_name_leaves_what_is_bound() -> None:
+    registered(
+        list_arguments=lambda self: ["data", "other"],
+        infer_shape=lambda self, shapes: ([shapes[0]] * 2, shapes[:1], []),
+    )
+    values = {name: np.ones((2, 3), np.float32) for name in ("data", "t_other")}
+    async with mx.bind(twice(), values, grad_req="write") as ex:
+        registered()
+        await ex.forward(is_train=True)
+        grads = await ex.backward([np.ones((2, 3), np.float32)])
+    assert (grads["t_other"] == 2).all()
+
+
 async def test_an_error_in_an_operator_names_node_and_device() -> None:
-    class Broken(Twice):
-        def forward(
-            self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any
-        ) -> None:
+    class Broken(Twice):  # type: ignore[misc, valid-type]
+        def forward(self, **given: Any) -> None:
             raise ZeroDivisionError("mine")
 
     registered(Broken)
@@ -324,11 +346,9 @@ async def test_an_error_in_an_operator_names_node_and_device() -> None:
 
 
 async def test_inputs_cannot_be_overwritten() -> None:
-    class Greedy(Twice):
-        def forward(
-            self, is_train: Any, req: Any, in_data: Any, out_data: Any, aux: Any
-        ) -> None:
-            in_data[0][:] = 0
+    class Greedy(Twice):  # type: ignore[misc, valid-type]
+        def forward(self, **given: Any) -> None:
+            given["in_data"][0][:] = 0
 
     registered(Greedy)
     async with mx.bind(twice(), {"data": np.ones((2, 3), np.float32)}) as ex:
