@@ -6,7 +6,7 @@ plain data, so that a checkpoint can carry it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,183 +77,149 @@ def set_state(state: dict[str, Any]) -> None:
     _generator = np.random.Generator(bits)
 
 
-Size = int | tuple[int, ...]
+Array = np.ndarray[Any, Any]
+Parameter = float | Array
+Shape = int | Sequence[int]
 
 
 def uniform(
-    low: float = 0.0,
-    high: float = 1.0,
-    shape: Size = (1,),
+    low: Parameter = 0.0,
+    high: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
     """Samples of the uniform distribution on [low, high).
 
     Args:
-        low: The smallest number.
-        high: The end.
-        shape: How many; that of `out`, if given.
+        low: The smallest number, or an array of them.
+        high: The end, or an array of them.
+        shape: How many, for each element of arrays; one if it is not given.
         dtype: Of the result.
         ctx: Accepted for MXNet's sake.
         out: An array to fill, and return, instead of a new one.
+
+    Raises:
+        ValueError: such a distribution does not exist, or shapes do not fit.
     """
-    return _drawn(lambda size: _generator.uniform(low, high, size), shape, dtype, out)
+    from runtime.ops.distributions import keep_below
+
+    drawn = _drawn(np.random.Generator.uniform, (low, high), shape, dtype, out)
+    keep_below(drawn, low, high)
+    return drawn
 
 
 def normal(
-    loc: float = 0.0,
-    scale: float = 1.0,
-    shape: Size = (1,),
+    loc: Parameter = 0.0,
+    scale: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
-    """Samples of the normal distribution.
+    """Samples of the normal distribution with mean `loc` and deviation `scale`.
 
-    Args:
-        loc: The mean.
-        scale: The standard deviation.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(lambda size: _generator.normal(loc, scale, size), shape, dtype, out)
+    return _drawn(np.random.Generator.normal, (loc, scale), shape, dtype, out)
 
 
 def randint(
-    low: int,
-    high: int,
-    shape: Size = (1,),
+    low: int | Array,
+    high: int | Array,
+    shape: Shape = (),
     dtype: DTypeLike = np.int32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
     """Integers of [low, high), each as likely as the other.
 
-    Args:
-        low: The smallest number.
-        high: The end.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(lambda size: _generator.integers(low, high, size), shape, dtype, out)
+    return _drawn(np.random.Generator.integers, (low, high), shape, dtype, out)
 
 
 def exponential(
-    scale: float = 1.0,
-    shape: Size = (1,),
+    scale: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
-    """Samples of the exponential distribution.
+    """Samples of the exponential distribution, whose mean is `scale`.
 
-    Args:
-        scale: The mean.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(lambda size: _generator.exponential(scale, size), shape, dtype, out)
+    return _drawn(np.random.Generator.exponential, (scale,), shape, dtype, out)
 
 
 def gamma(
-    alpha: float = 1.0,
-    beta: float = 1.0,
-    shape: Size = (1,),
+    alpha: Parameter = 1.0,
+    beta: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
     """Samples of the gamma distribution, whose mean is `alpha * beta`.
 
-    Args:
-        alpha: The shape of the distribution.
-        beta: Its scale.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(lambda size: _generator.gamma(alpha, beta, size), shape, dtype, out)
+    return _drawn(np.random.Generator.gamma, (alpha, beta), shape, dtype, out)
 
 
 def poisson(
-    lam: float = 1.0,
-    shape: Size = (1,),
+    lam: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
-    """Samples of the Poisson distribution.
+    """Samples of the Poisson distribution, whose mean is `lam`.
 
-    Args:
-        lam: The mean.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(lambda size: _generator.poisson(lam, size), shape, dtype, out)
+    return _drawn(np.random.Generator.poisson, (lam,), shape, dtype, out)
 
 
 def negative_binomial(
-    k: int = 1,
-    p: float = 1.0,
-    shape: Size = (1,),
+    k: Parameter = 1,
+    p: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
     """Failures before `k` successes, each of probability `p`.
 
-    Args:
-        k: The number of successes.
-        p: The probability of one.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
-    return _drawn(
-        lambda size: _generator.negative_binomial(k, p, size), shape, dtype, out
-    )
+    return _drawn(np.random.Generator.negative_binomial, (k, p), shape, dtype, out)
 
 
 def generalized_negative_binomial(
-    mu: float = 1.0,
-    alpha: float = 1.0,
-    shape: Size = (1,),
+    mu: Parameter = 1.0,
+    alpha: Parameter = 1.0,
+    shape: Shape = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
-    out: np.ndarray[Any, Any] | None = None,
+    out: Array | None = None,
 ) -> NDArray:
-    """Poisson distributed numbers whose own mean is gamma distributed.
+    """Poisson distributed numbers, whose own mean is gamma distributed around `mu`.
 
-    Args:
-        mu: The mean.
-        alpha: How much the mean varies; a Poisson distribution if it is 0.
-        shape: How many; that of `out`, if given.
-        dtype: Of the result.
-        ctx: Accepted for MXNet's sake.
-        out: An array to fill, and return, instead of a new one.
+    `alpha` says how far; with 0 it is a Poisson distribution.
+
+    `shape`, `dtype`, `ctx` and `out` are those of `uniform`.
     """
+    from runtime.ops import distributions
 
-    def draw(size: Size) -> Any:
-        rate = _generator.gamma(1 / alpha, mu * alpha, size) if alpha else mu
-        return _generator.poisson(rate, size)
-
-    return _drawn(draw, shape, dtype, out)
+    return _drawn(distributions.poisson_of_gamma, (mu, alpha), shape, dtype, out)
 
 
 def multinomial(
-    data: np.ndarray[Any, Any],
-    shape: Size = (),
+    data: Array,
+    shape: Shape = (),
     get_prob: bool = False,
     dtype: DTypeLike = np.int32,
 ) -> Any:
@@ -267,9 +233,9 @@ def multinomial(
     """
     from asyncmod.nd.operators import operator_function
 
-    size = (shape,) if isinstance(shape, int) else tuple(shape)
-    draw = operator_function("_sample_multinomial")
-    return draw(data, shape=size, get_prob=get_prob, dtype=np.dtype(dtype).name)
+    return operator_function("_sample_multinomial")(
+        data, shape=_sizes(shape), get_prob=get_prob, dtype=np.dtype(dtype).name
+    )
 
 
 def randn(
@@ -284,18 +250,28 @@ def randn(
 
 
 def _drawn(
-    draw: Callable[[Size], Any],
-    shape: Size,
+    draw: Callable[..., Any],
+    parameters: Sequence[Parameter],
+    shape: Shape,
     dtype: DTypeLike,
-    out: np.ndarray[Any, Any] | None,
+    out: Array | None,
 ) -> NDArray:
-    if out is None:
-        return array(draw(shape), dtype=dtype)
-    out[...] = draw(out.shape)
-    return out.view(NDArray)
+    """What `draw` makes of the generator, the parameters and a shape."""
+    each = np.broadcast_arrays(*parameters)
+    whole = (*each[0].shape, *_sizes(shape)) or (1,)
+    result = np.empty(whole, dtype) if out is None else out
+    if each[0].ndim:
+        behind = (1,) * (result.ndim - each[0].ndim)
+        each = tuple(array.reshape(array.shape + behind) for array in each)
+    result[...] = draw(_generator, *each, result.shape)
+    return result.view(NDArray)
 
 
-def shuffle(data: np.ndarray[Any, Any]) -> NDArray:
+def _sizes(shape: Shape) -> tuple[int, ...]:
+    return (shape,) if isinstance(shape, int | np.integer) else tuple(shape or ())
+
+
+def shuffle(data: Array) -> NDArray:
     """A copy of `data` with its rows in random order."""
     return array(_generator.permutation(data), dtype=data.dtype)
 

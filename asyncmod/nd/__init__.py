@@ -62,7 +62,6 @@ __all__ = [
 
 _RANDOM = {
     "normal": "normal",
-    "random_exponential": "exponential",
     "random_gamma": "gamma",
     "random_normal": "normal",
     "random_poisson": "poisson",

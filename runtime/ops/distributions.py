@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 
 from runtime.graph.registry import Array, Mode, RandomSource
+from runtime.ops.rules import accumulator
 
 Shape = tuple[int, ...]
 Parameters = Sequence[Any]  # numbers, or arrays of them
-Draw = Callable[[RandomSource, Parameters, Shape], Array]
+# Fills the output, given last.
+Draw = Callable[[RandomSource, Parameters, Array], None]
 
 
 def source_of(mode: Mode) -> RandomSource:
@@ -26,68 +28,73 @@ def source_of(mode: Mode) -> RandomSource:
     return mode.random
 
 
-def uniform(source: RandomSource, p: Parameters, shape: Shape) -> Array:
+def uniform(source: RandomSource, p: Parameters, output: Array) -> None:
     """On [low, high)."""
     low, high = p
-    numbers: Array = low + (high - low) * source.uniform(shape)
-    return numbers
+    parts = source.uniform(output.shape).astype(accumulator(output.dtype), copy=False)
+    output[...] = low + (high - low) * parts
+    keep_below(output, low, high)
 
 
-def normal(source: RandomSource, p: Parameters, shape: Shape) -> Array:
+def keep_below(numbers: Array, low: Any, high: Any) -> None:
+    """Let numbers of [low, high) that rounding has made `high` be the last before it.
+
+    Bounds that are arrays belong to the first axes.
+    """
+    if numbers.dtype.kind == "f":
+        low, high = (np.asarray(bound, numbers.dtype) for bound in (low, high))
+        last = np.nextafter(high, low)
+        last = last.reshape(last.shape + (1,) * (numbers.ndim - last.ndim))
+        np.minimum(numbers, last, out=numbers)
+
+
+def normal(source: RandomSource, p: Parameters, output: Array) -> None:
     """With mean and standard deviation."""
     mean, deviation = p
-    pairs = source.uniform((*shape, 2))
+    pairs = source.uniform((*output.shape, 2))
     radius = np.sqrt(-2 * np.log1p(-pairs[..., 0]))
     angle = np.float32(2 * np.pi) * pairs[..., 1]
-    numbers: Array = mean + deviation * radius * np.cos(angle)
-    return numbers
+    output[...] = mean + deviation * radius * np.cos(angle)
 
 
-def exponential(source: RandomSource, p: Parameters, shape: Shape) -> Array:
+def exponential(source: RandomSource, p: Parameters, output: Array) -> None:
     """With rate lam: the mean is its inverse."""
     (rate,) = p
-    numbers: Array = -np.log1p(-source.uniform(shape)) / rate
-    return numbers
+    output[...] = -np.log1p(-source.uniform(output.shape)) / rate
 
 
-def integers(source: RandomSource, p: Parameters, shape: Shape) -> Array:
+def integers(source: RandomSource, p: Parameters, output: Array) -> None:
     """On [low, high), each as likely as the other."""
     low, high = p
-    words = source.uniform((*shape, 2)).astype(np.float64)
+    words = source.uniform((*output.shape, 2)).astype(np.float64)
     drawn = words[..., 0] + words[..., 1] * 2.0**-24
     offsets = np.floor(drawn * (high - low)).astype(np.int64)
-    numbers: Array = low + np.minimum(offsets, high - low - 1)
-    return numbers
+    output[...] = low + np.minimum(offsets, high - low - 1)
 
 
 def by_rows(draw: Callable[..., Array]) -> Draw:
     """A distribution of NumPy's: `draw(generator, *parameters, shape)`."""
 
-    def drawn(source: RandomSource, p: Parameters, shape: Shape) -> Array:
+    def drawn(source: RandomSource, p: Parameters, output: Array) -> None:
+        shape = output.shape
         wide = [np.broadcast_to(np.asarray(each, np.float64), shape) for each in p]
-        rows = [
-            draw(source.generator(row), *(each[row] for each in wide), shape[1:])
-            for row in range(shape[0])
-        ]
-        return np.stack(rows)
+        for row in range(shape[0]):
+            of_row = (each[row] for each in wide)
+            output[row] = draw(source.generator(row), *of_row, shape[1:])
 
     return drawn
 
 
-gamma = by_rows(lambda generator, alpha, beta, n: generator.gamma(alpha, beta, n))
-poisson = by_rows(lambda generator, lam, n: generator.poisson(lam, n))
-negative_binomial = by_rows(
-    lambda generator, k, p, n: generator.negative_binomial(k, p, n)
-)
-
-
-def _generalized(
-    generator: np.random.Generator, mean: Array, alpha: Array, n: Shape
+def poisson_of_gamma(
+    generator: np.random.Generator, mean: Array, alpha: Array, shape: Shape
 ) -> Array:
-    """A Poisson distribution whose own mean is gamma distributed."""
+    """A Poisson distribution, whose own mean is gamma distributed if alpha is not 0."""
     safe = np.where(alpha == 0, 1, alpha)
-    rate = np.where(alpha == 0, mean, generator.gamma(1 / safe, mean * safe, n))
-    return generator.poisson(rate, n)
+    rate = np.where(alpha == 0, mean, generator.gamma(1 / safe, mean * safe, shape))
+    return generator.poisson(rate, shape)
 
 
-generalized_negative_binomial = by_rows(_generalized)
+gamma = by_rows(np.random.Generator.gamma)
+poisson = by_rows(np.random.Generator.poisson)
+negative_binomial = by_rows(np.random.Generator.negative_binomial)
+generalized_negative_binomial = by_rows(poisson_of_gamma)

@@ -2,14 +2,14 @@
 or as many as another array has.
 
 Sources: MXNet's `src/operator/random/sample_op.h`, `multisample_op.h` and
-`shuffle_op.cc`. There is no gradient with respect to
-parameters, as in MXNet.
+`shuffle_op.cc`. There is no gradient with respect to parameters, as in MXNet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -133,6 +133,17 @@ def _dtype_of(p: Any, default: Any) -> Any:
     return default if p.dtype == "None" else np.dtype(p.dtype)
 
 
+def _forward(
+    kind: Distribution,
+    p: Any,
+    inputs: Sequence[Array],
+    outputs: Sequence[Array],
+    mode: Mode,
+) -> None:
+    """The definition for parameters that are numbers."""
+    kind.draw(source_of(mode), _values(kind, p), outputs[0])
+
+
 def _register_random(kind: Distribution) -> None:
     """`_random_x`: numbers of one distribution, in any shape."""
 
@@ -142,12 +153,6 @@ def _register_random(kind: Distribution) -> None:
 
     def dtype(p: Any, inputs: Dtypes, outputs: Dtypes) -> tuple[Dtypes, Dtypes]:
         return [], [_dtype_of(p, np.dtype(np.float32))]
-
-    def forward(
-        p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
-    ) -> None:
-        (output,) = outputs
-        output[...] = kind.draw(source_of(mode), _values(kind, p), output.shape)
 
     register(
         Operator(
@@ -162,7 +167,7 @@ def _register_random(kind: Distribution) -> None:
             inputs=(),
             shape=shape,
             dtype=dtype,
-            forward=forward,
+            forward=partial(_forward, kind),
             is_random=True,
         )
     )
@@ -176,12 +181,6 @@ def _aliases(name: str) -> tuple[str, ...]:
 def _register_like(kind: Distribution) -> None:
     """`_random_x_like`: as many numbers as the input has, in its shape."""
 
-    def forward(
-        p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
-    ) -> None:
-        (output,) = outputs
-        output[...] = kind.draw(source_of(mode), _values(kind, p), output.shape)
-
     def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
         _check(kind, _values(kind, p))
         return one_shape(p, inputs, outputs)
@@ -191,7 +190,7 @@ def _register_like(kind: Distribution) -> None:
             name=f"_random_{kind.name}_like",
             attributes=_attributes(kind),
             shape=shape,
-            forward=forward,
+            forward=partial(_forward, kind),
             is_random=True,
         )
     )
@@ -231,7 +230,7 @@ def _register_sample(kind: Distribution) -> None:
         _check(kind, inputs)
         (output,) = outputs
         wide = [array.reshape(array.shape + (1,) * len(p.shape)) for array in inputs]
-        output[...] = kind.draw(source_of(mode), wide, output.shape)
+        kind.draw(source_of(mode), wide, output)
 
     register(
         Operator(
@@ -281,9 +280,7 @@ def _integers_dtype(
 def _integers(
     p: RandomIntegers, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
-    (output,) = outputs
-    bounds = p.low, p.high
-    output[...] = distributions.integers(source_of(mode), bounds, output.shape)
+    distributions.integers(source_of(mode), (p.low, p.high), outputs[0])
 
 
 register(

@@ -65,6 +65,46 @@ def test_distributions() -> None:
     assert random.randn().shape == random.gamma().shape == (1,)
 
 
+def test_parameters_in_arrays() -> None:
+    """`shape` numbers for each element, as in MXNet."""
+    random.seed(3)
+    low, high = nd.array([0, 10]), nd.array([1, 20])
+    numbers = random.uniform(low, high, shape=(50, 2))
+    assert numbers.shape == (2, 50, 2)
+    assert numbers[0].max() < 1 < 10 <= numbers[1].min() <= numbers[1].max() < 20
+    assert numbers[1].max() > 15
+    assert random.uniform(low, high).shape == (2,)
+    assert random.normal(low, 1.0, shape=3).shape == (2, 3)
+    out = nd.zeros((2, 4))
+    assert (random.poisson(nd.array([0.0, 900.0]), out=out)[1] > 100).all()
+    assert (out[0] == 0).all()
+    assert (out[1] > 100).all()
+    alpha = nd.array([0, 1])
+    numbers = random.generalized_negative_binomial(nd.array([4, 4]), alpha, 20_000)
+    for found, variance in zip(numbers, (4, 20), strict=True):
+        assert found.mean() == pytest.approx(4, rel=0.05)
+        assert found.var() == pytest.approx(variance, rel=0.1)
+    with pytest.raises(ValueError, match="shape"):
+        random.uniform(low, nd.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_no_number_is_rounded_up_to_the_end(dtype: str) -> None:
+    random.seed(3)
+    numbers = random.uniform(1, 1 + np.finfo(dtype).eps, (2000,), dtype)
+    assert (numbers == 1).all()
+    numbers = random.uniform(nd.array([1, 2]), nd.array([1, 3]), (2000,), dtype)
+    assert (numbers[0] == 1).all()
+    assert 2 <= numbers[1].min() < numbers[1].max() < 3
+
+
+def test_old_names() -> None:
+    """`mx.nd.random_exponential` takes the rate, `mx.random.exponential` the mean."""
+    random.seed(3)
+    assert nd.random_exponential(lam=4.0, shape=9999).mean() < 0.3
+    assert random.exponential(4.0, shape=9999).mean() > 3
+
+
 @pytest.mark.parametrize("seed", [-1, 1.5, "one", None])
 def test_what_is_no_seed(seed: Any) -> None:
     with pytest.raises(ValueError, match="`seed_state`"):

@@ -76,6 +76,29 @@ def test_for_each_element_of_the_parameters(name: str) -> None:
     check_moments(numbers, mean, variance)
 
 
+class Last(PhiloxSource):
+    """All numbers are the last below 1."""
+
+    def uniform(self, shape: tuple[int, ...]) -> Any:
+        return np.full(shape, 1 - 2.0**-24, np.float32)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_no_number_is_rounded_up_to_the_end(dtype: str) -> None:
+    mode, output = Mode(True, Last(1, 2, 3)), np.empty((2, 3), dtype)
+    for low, high in ((0, 1), (1, 3), (-3, -1), (5, 5)):
+        operator = get("_random_uniform")
+        p = operator.attributes(low=float(low), high=float(high), shape=(2, 3))
+        operator.forward(p, [], [output], mode)
+        assert (output < high).all() or low == high
+        assert (output > low + 0.99 * (high - low)).all() or low == high
+        bounds = [np.full(2, bound, dtype) for bound in (low, high)]
+        every = np.empty_like(output)
+        operator = get("_sample_uniform")
+        operator.forward(operator.attributes(shape=(3,)), bounds, [every], mode)
+        np.testing.assert_array_equal(every, output)
+
+
 def test_parameters_that_differ() -> None:
     low, high = np.array([0.0, 10.0]), np.array([1.0, 20.0])
     (numbers,) = drawn("_sample_uniform", low, high, shape=(50, 2), dtype="float64")
