@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import merge
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -43,6 +44,10 @@ class History:
             `reduce` on the slowest device, `metric` with its callbacks.
         batch_rows: How many rows `batches` may have; about 400 bytes each.
         dropped_batches: How many rows were dropped.
+        events: One dict per thing that happened besides, in order. A device that died
+            and was dropped (`on_worker_death="drop"`) is an `event` "drop", with
+            `epoch` and `nbatch` of the batch whose row comes next, `step` (the first
+            one without it, counted from 0 as training forwards), `device` and `reason`.
     """
 
     epochs: list[Row] = field(default_factory=list)
@@ -51,6 +56,7 @@ class History:
     timing: dict[str, float] = field(default_factory=dict)
     batch_rows: int = BATCH_ROWS
     dropped_batches: int = 0
+    events: list[Row] = field(default_factory=list)
 
     @contextmanager
     def noting_the_end(self) -> Iterator[None]:
@@ -76,8 +82,12 @@ class History:
             del self.batches[:half]
             self.dropped_batches += half
 
+    def add_event(self, event: str, **values: Any) -> None:
+        """Append a row to `events`."""
+        self.events.append({"event": event, **values})
+
     def to_dict(
-        self, rows: Literal["epochs", "batches"] = "epochs"
+        self, rows: Literal["epochs", "batches", "events"] = "epochs"
     ) -> dict[str, list[Any]]:
         """Rows by column: one list per key, None where a row lacks it.
 
@@ -85,20 +95,22 @@ class History:
             rows: Which rows.
 
         Raises:
-            ArgumentError: `rows` is neither.
+            ArgumentError: `rows` is none of these.
         """
-        if rows not in ("epochs", "batches"):
-            raise ArgumentError(f"`rows` is {rows!r}: use 'epochs' or 'batches'")
-        found = self.epochs if rows == "epochs" else self.batches
+        kinds = {"epochs": self.epochs, "batches": self.batches, "events": self.events}
+        if rows not in kinds:
+            names = " or ".join(map(repr, kinds))
+            raise ArgumentError(f"`rows` is {rows!r}: use {names}")
+        found = kinds[rows]
         keys = dict.fromkeys(key for row in found for key in row)
         return {key: [row.get(key) for row in found] for key in keys}
 
     def write_json_lines(self, path: str | os.PathLike[str]) -> None:
         """Write a line of strict JSON per row, in the order in which they came.
 
-        Each row has a `kind`, "batch" or "epoch"; numbers that are not finite are null,
-        since JSON has none. The call blocks: with very many rows, in an async program,
-        write `await trio.to_thread.run_sync(history.write_json_lines, path)`.
+        Each row has a `kind`, "batch", "epoch" or "event"; numbers that are not finite
+        are null, since JSON has none. The call blocks: with very many rows, in an async
+        program, write `await trio.to_thread.run_sync(history.write_json_lines, path)`.
 
         Args:
             path: The file; what it held is replaced.
@@ -155,17 +167,17 @@ class History:
         return list(dict.fromkeys(found))
 
     def _in_order(self) -> Iterator[Row]:
-        """All rows: each epoch's behind its batches."""
-        batches = iter(self.batches)
-        batch = next(batches, None)
-        for row in self.epochs:
-            while batch is not None and batch["epoch"] <= row["epoch"]:
-                yield {"kind": "batch", **batch}
-                batch = next(batches, None)
-            yield {"kind": "epoch", **row}
-        if batch is not None:  # an epoch that did not come to its end
-            yield {"kind": "batch", **batch}
-            yield from ({"kind": "batch", **rest} for rest in batches)
+        """All rows: a batch behind its events, an epoch behind its batches."""
+        return merge(
+            _of_kind("event", self.events),
+            _of_kind("batch", self.batches),
+            _of_kind("epoch", self.epochs),
+            key=lambda row: (row["epoch"], row.get("nbatch", math.inf)),
+        )
+
+
+def _of_kind(kind: str, rows: Iterable[Row]) -> Iterator[Row]:
+    return ({"kind": kind, **row} for row in rows)
 
 
 def _plain(value: Any) -> Any:

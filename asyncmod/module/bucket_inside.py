@@ -20,6 +20,7 @@ from asyncmod.module.inside import Inside, State, refuse_snapshot
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import Step
 from runtime.executor.accumulation import Part
+from runtime.executor.family import Dropped
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -62,6 +63,10 @@ class BucketInside:
     @property
     def output_axes(self) -> Sequence[int]:
         return self._current.output_axes
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        return self._default.dropped
 
     def axes_of(self, step: Step) -> Sequence[int]:
         assert isinstance(step, BucketStep)

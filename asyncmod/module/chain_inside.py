@@ -21,6 +21,7 @@ from asyncmod.module.inside import Inside, State, refuse_snapshot
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import Step
 from runtime.executor.accumulation import Part
+from runtime.executor.family import Dropped
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -57,6 +58,10 @@ class ChainInside:
     @property
     def output_axes(self) -> Sequence[int]:
         return self._insides[-1].output_axes
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        return [dropped for inside in self._insides for dropped in inside.dropped]
 
     def axes_of(self, step: Step) -> Sequence[int]:
         return self.output_axes

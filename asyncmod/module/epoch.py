@@ -241,6 +241,8 @@ class Epoch:
         except Exception as error:
             note_batch(error, flight.nbatch, self._epoch)
             raise
+        finally:
+            training.note_dropped(self._epoch, flight.nbatch)
         flight.counted = True
         samples = rows - flight.pad
         compute, reduce = step.compute_seconds, step.reduce_seconds

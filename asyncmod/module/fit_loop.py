@@ -18,6 +18,8 @@ from asyncmod.module.checkpoints import Checkpoints, NoCheckpoints, Position
 from asyncmod.module.epoch import Epoch, EpochResult
 from asyncmod.module.metrics import Metric
 from asyncmod.progress import Display, Silent
+from runtime.context import DeviceId
+from runtime.executor.family import Dropped
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -68,6 +70,10 @@ class Training:
     history: History = field(default_factory=History)
     stopped: StopTraining | None = None
 
+    def __post_init__(self) -> None:
+        # What has died before this training is no event of it.
+        self._known_deaths = {_death(d) for d in self.module.inside.dropped}
+
     async def run(self, begin: Position, num_epoch: int) -> History:
         """Train from a position up to the epoch `num_epoch`."""
         logger = self.module.logger
@@ -93,6 +99,24 @@ class Training:
                 break
         await self.checkpoints.end(position)
         return self.history
+
+    def note_dropped(self, epoch: int, nbatch: int) -> None:
+        """Record devices that were dropped since the last call, before this batch.
+
+        Modules in sequence drop a device one after the other: it is told once.
+        """
+        for dropped in self.module.inside.dropped:
+            if _death(dropped) in self._known_deaths:
+                continue
+            self._known_deaths.add(_death(dropped))
+            self.history.add_event(
+                "drop",
+                epoch=epoch,
+                nbatch=nbatch,
+                step=dropped.step,
+                device=str(dropped.device),
+                reason=str(dropped.died),
+            )
 
     async def _end_epoch(self, epoch: int) -> None:
         """Bring the replicas together, then call the callbacks of the epoch's end."""
@@ -125,6 +149,7 @@ class Training:
     ) -> None:
         timing = asdict(result.spent)
         samples, seconds = timing.pop("samples"), timing.pop("seconds")
+        self.note_dropped(epoch, result.batches)
         self.history.add_epoch(
             epoch=epoch,
             **{f"train-{name}": value for name, value in result.train},
@@ -138,3 +163,7 @@ class Training:
             self.history.timing[part] = self.history.timing.get(part, 0.0) + spent
         if self.stopped is not None:
             self.history.stopped_by = str(self.stopped) or type(self.stopped).__name__
+
+
+def _death(dropped: Dropped) -> tuple[DeviceId, int]:
+    return dropped.device, dropped.died.pid

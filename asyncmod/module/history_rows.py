@@ -40,6 +40,7 @@ class HistoryRows:
         await trio.to_thread.run_sync(store)
         return {
             "timing": history.timing,
+            "events": history.events,
             "dropped_batches": history.dropped_batches,
         }
 
@@ -51,6 +52,7 @@ class HistoryRows:
         history.epochs = await trio.to_thread.run_sync(_rows, arrays, EPOCHS)
         history.batches = await trio.to_thread.run_sync(_rows, arrays, BATCHES)
         history.timing = dict(state["timing"])
+        history.events = list(state.get("events", ()))  # older files have none
         history.dropped_batches = state["dropped_batches"]
 
 

@@ -17,6 +17,7 @@ from asyncmod.module.batches import Array
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import Step
 from runtime.executor.accumulation import Part
+from runtime.executor.family import Dropped
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -51,6 +52,11 @@ class Inside(Protocol):
     @property
     def output_axes(self) -> Sequence[int]:
         """The batch axis of each output, -1 if it has none."""
+        ...
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        """Devices that died since it was bound, and that it goes on without."""
         ...
 
     def axes_of(self, step: Step) -> Sequence[int]:

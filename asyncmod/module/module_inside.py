@@ -21,6 +21,7 @@ from asyncmod.module.inside import State
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import Step
 from runtime.executor.accumulation import Part
+from runtime.executor.family import Dropped
 from runtime.executor.split import split
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ class ModuleInside:
     @property
     def output_axes(self) -> Sequence[int]:
         return self._core.need_executors("update_metric").template.output_axes
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        return self._core.need_executors("fit").first.group.family.dropped
 
     def axes_of(self, step: Step) -> Sequence[int]:
         return self.output_axes

@@ -20,6 +20,7 @@ from asyncmod.module.inside import State, refuse_snapshot
 from asyncmod.module.real_rows import RealRows
 from asyncmod.module.step import CompletedStep, Step
 from runtime.executor.accumulation import Part
+from runtime.executor.family import Dropped
 
 if TYPE_CHECKING:
     from asyncmod.module.base import BaseModule
@@ -68,6 +69,10 @@ class PlainInside:
     @property
     def output_axes(self) -> Sequence[int]:
         return [0] * len(self.module.output_names)
+
+    @property
+    def dropped(self) -> Sequence[Dropped]:
+        return ()
 
     def axes_of(self, step: Step) -> Sequence[int]:
         return self.output_axes

@@ -24,6 +24,7 @@ from runtime.errors import WorkerDied
 from runtime.executor.binding import Binding, allocate_like, bind, closing_jobs
 from runtime.executor.calls import Calls
 from runtime.executor.collective import Update
+from runtime.executor.family import Dropped
 from runtime.executor.memory import Memory
 from runtime.executor.moving import moving_jobs
 from runtime.executor.repeating import MovedInputGradients, RepeatedForward
@@ -144,9 +145,14 @@ async def _change(
         new.group.calls.superseded = True
         new.group.adopt(new.spec, new.calls, new.binding)
     again = [_enqueue("forward", f.jobs(), changed[0].calls) for f in forwards]
-    family.change([old[0].spec.devices[index] for index in lost])
     begun = any(new.group.forwarded for new in changed)  # and not done
-    _tell(lost, changed[0].spec, min(before.forwards) - begun)
+    step = min(before.forwards) - begun
+    dropped = [
+        Dropped(old[0].spec.devices[i], step if died.step is None else died.step, died)
+        for i, died in lost.items()
+    ]
+    family.change(dropped)
+    _tell(dropped, changed[0].spec)
     with trio.CancelScope(shield=True):
         for forward in again:
             await forward.wait()
@@ -188,18 +194,18 @@ def _enqueue(
     return command
 
 
-def _tell(lost: Mapping[int, WorkerDied], spec: GroupSpec, step: int) -> None:
-    """Say so; steps are counted from 0, as training forwards."""
+def _tell(dropped: Sequence[Dropped], spec: GroupSpec) -> None:
+    """Say so."""
     import structlog  # here, since it takes longer to load than all of asyncmod
 
     rest = ", ".join(map(str, spec.devices))
-    for died in lost.values():
-        at = step if died.step is None else died.step
+    for one in dropped:
+        died = one.died
         structlog.get_logger("asyncmod").warning(
-            f"{died.device} is dropped: {died}; from step {at} on its share of the "
-            f"batch goes to {rest}",
+            f"{died.device} is dropped: {died}; from step {one.step} on its share of "
+            f"the batch goes to {rest}",
             device=died.device,
             operation=died.operation,
-            step=at,
+            step=one.step,
             signal=died.signal,
         )

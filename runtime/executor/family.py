@@ -45,12 +45,27 @@ class Followed:
     generation: int
 
 
+@dataclass(frozen=True, eq=False)
+class Dropped:
+    """A device that a family goes on without.
+
+    Attributes:
+        device: Which.
+        step: The first step without it; counted from 0, as training forwards.
+        died: What has become of its worker.
+    """
+
+    device: DeviceId
+    step: int
+    died: WorkerDied
+
+
 class Family:
     """See the module; used on the Trio thread.
 
     Attributes:
         drops: Whether a device may have to be dropped.
-        dropped: Devices that were.
+        dropped: Those that were, in order.
         generation: How often that happened.
         groups: The groups; they have one memory.
         updates: How often parameters have changed.
@@ -58,7 +73,7 @@ class Family:
 
     def __init__(self, drops: bool) -> None:
         self.drops = drops
-        self.dropped: tuple[DeviceId, ...] = ()
+        self.dropped: tuple[Dropped, ...] = ()
         self.generation = 0
         self.groups: list[ExecutorGroup] = []
         self.updates = 0
@@ -127,7 +142,7 @@ class Family:
             self._settled = trio.Event()
             await self._settled.wait()
 
-    def change(self, dropped: Sequence[DeviceId]) -> None:
+    def change(self, dropped: Sequence[Dropped]) -> None:
         """All groups stand over the rest now: enqueue the steps that were lost."""
         self.dropped += tuple(dropped)
         self.generation += 1

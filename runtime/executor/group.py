@@ -145,7 +145,8 @@ class ExecutorGroup:
 
         async def join() -> ExecutorGroup:
             async with family.unchanged():
-                rest = spec.without(family.dropped) if family.dropped else spec
+                gone = [dropped.device for dropped in family.dropped]
+                rest = spec.without(gone) if gone else spec
                 check_devices(rest, shared.spec)
                 shared._memory.check_lost()
                 made = await start(rest, runtime, shared._memory)

@@ -60,6 +60,23 @@ def test_rows_of_batches_are_bounded() -> None:
         assert len(numbers) >= min(nbatch + 1, 3)
 
 
+def test_events_come_before_the_batch_that_they_changed(tmp_path: Path) -> None:
+    history = History()
+    for epoch in range(2):
+        for nbatch in range(2):
+            history.add_batch(epoch=epoch, nbatch=nbatch)
+        history.add_epoch(epoch=epoch)
+    history.add_event("drop", epoch=0, nbatch=2, step=2, device="cpu(1)", reason="a")
+    history.add_event("drop", epoch=1, nbatch=1, step=3, device="cpu(2)", reason="b")
+    assert history.to_dict("events")["device"] == ["cpu(1)", "cpu(2)"]
+    path = tmp_path / "history.jsonl"
+    history.write_json_lines(path)
+    lines = [strict(line) for line in path.read_text("utf-8").splitlines()]
+    kinds = [line["kind"] for line in lines]
+    assert " ".join(kinds) == "batch batch event epoch batch event batch epoch"
+    assert lines[2] == {"kind": "event", **history.events[0]}
+
+
 def strict(line: str) -> Any:
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")

@@ -138,7 +138,10 @@ class Odd(mx.metric.EvalMetric):
 async def test_numbers_of_any_kind_and_rows_that_were_dropped(tmp_path: Path) -> None:
     async def fit_odd(num_epoch: int, **options: Any) -> History:
         def shorten(param: Any) -> None:
-            param.locals["history"].batch_rows = 8
+            history = param.locals["history"]
+            history.batch_rows = 8
+            if param.nbatch == 3:
+                history.add_event("drop", epoch=param.epoch, nbatch=4, reason="…")
 
         async with mx.open_runtime():
             module = mx.Module(perceptron(), context=devices(1))
@@ -160,6 +163,8 @@ async def test_numbers_of_any_kind_and_rows_that_were_dropped(tmp_path: Path) ->
         assert [row[f"train-{name}"] for name in "abc"] == [float("inf"), 0.25, 3]
     positions = [(row["epoch"], row["nbatch"]) for row in again.batches]
     assert positions == [(0, 4), (0, 5), *((1, n) for n in range(6))]
+    assert again.events == first.events
+    assert [event["epoch"] for event in again.events] == [0, 1]
     longer = await fit_odd(3, resume="auto")
     assert [row["epoch"] for row in longer.epochs] == [0, 1, 2]
 

@@ -268,7 +268,7 @@ def test_two_steps_in_flight(
             seen.append((param.nbatch, param.eval_metric.get()[1]))
 
         async with mx.Module(symbol, context=contexts, on_worker_death="drop") as mod:
-            await mod.fit(
+            history = await mod.fit(
                 mx.io.NDArrayIter(data, label, BATCH),
                 num_epoch=1,
                 accumulate=accumulate,
@@ -279,6 +279,10 @@ def test_two_steps_in_flight(
                 batch_end_callback=count,
             )
             assert mod.contexts == [contexts[0], contexts[2]]
+            (event,) = history.events
+            assert (event["event"], event["device"]) == ("drop", "cpu(1)")
+            assert (event["epoch"], event["nbatch"], event["step"]) == (0, step, step)
+            assert "SIGKILL" in event["reason"]
             return await mod.get_params()
 
     async def expected() -> Any:

@@ -282,6 +282,33 @@ def test_modules_in_sequence(section: str, launch: int, tmp_path: Path) -> None:
     assert len(drops(lines)) == 2
 
 
+@pytest.mark.parametrize(
+    ("kind", "section", "nbatch", "step"),
+    [(mx.Module, "predict", 2, 2), (mx.SequentialModule, "backward", 0, 0)],
+)
+def test_the_history_tells_of_a_drop_once(
+    kind: type, section: str, nbatch: int, step: int
+) -> None:
+    """In the validation it belongs behind the epoch's batches."""
+
+    async def main() -> list[Any]:
+        contexts = devices(mx.cpu, "process", 2)
+        settings: Any = {"context": contexts, "on_worker_death": "drop"}
+        mod = mx.Module(net(), **settings)
+        if kind is mx.SequentialModule:
+            mod = chain(contexts, on_worker_death="drop")
+        data = mx.io.NDArrayIter(*rows(2 * BATCH), BATCH)
+        first = await mod.fit(data, data, num_epoch=1)
+        second = await mod.fit(data, num_epoch=1)
+        assert second.events == []
+        return first.events
+
+    with sabotaged(Point(section, (1,), index=1)):
+        (event,) = mx.run(main)
+    assert (event["event"], event["device"], event["epoch"]) == ("drop", "cpu(1)", 0)
+    assert (event["nbatch"], event["step"]) == (nbatch, step)
+
+
 def test_a_shape_that_comes_after_the_death(tmp_path: Path) -> None:
     """What is compiled then is compiled for the rest."""
 
