@@ -108,7 +108,10 @@ class DataIter:
 
     def iter_next(self) -> bool:
         """MXNet's other style: move to the next batch, False at the end."""
-        raise NotImplementedError(f"{type(self).__name__} does not define `iter_next`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `iter_next(self)`, which moves to the "
+            "next batch and returns whether there is one"
+        )
 
     def getdata(self) -> Any:
         """Data arrays of the current batch (with `iter_next`)."""

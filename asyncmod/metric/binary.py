@@ -36,7 +36,9 @@ class _BinaryMetric(EvalMetric):
         )
 
     def figure(self, counts: Counts) -> float:
-        raise NotImplementedError(f"{type(self).__name__} must define `figure`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `figure(self, counts)`"
+        )
 
     def reset(self) -> None:
         """Clear everything."""

@@ -532,4 +532,7 @@ class BaseModule:
         requirements.need_params(self, call)
 
     def _abstract(self, member: str) -> NotImplementedError:
-        return NotImplementedError(f"{type(self).__name__} does not define `{member}`")
+        name = type(self).__name__
+        return NotImplementedError(
+            f"{name} must define `{member}`; help({name}.{member}) tells what it does"
+        )

@@ -98,7 +98,7 @@ def update_function(name: str) -> Callable[..., NDArray]:
 
     keyword = inspect.Parameter.KEYWORD_ONLY
     positional = inspect.Parameter.POSITIONAL_OR_KEYWORD
-    function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+    vars(function)["__signature__"] = inspect.Signature(
         [
             *(inspect.Parameter(array, positional) for array in update.arrays),
             inspect.Parameter("lr", keyword),

@@ -151,7 +151,10 @@ class Optimizer:
 
     def hyper(self, index: Index) -> tuple[float, ...]:
         """Count an update of `index`; give `rule`'s scalars for it, in its order."""
-        raise NotImplementedError(f"{type(self).__name__} has no fused rule")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `hyper(self, index)`, which returns "
+            "the scalars of its `rule`"
+        )
 
     def hyper_rows(self, indexes: Sequence[Index]) -> NDArray[np.float64]:
         """`hyper` of each index in turn, as the rows of one array.

@@ -49,7 +49,10 @@ class BaseRNNCell:
     @property
     def state_info(self) -> list[StateInfo]:
         """Shape (0 for the batch) and layout of each state."""
-        raise NotImplementedError(f"{type(self).__name__} must define `state_info`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define the property `state_info`: shape and "
+            "layout of each state"
+        )
 
     @property
     def state_shape(self) -> list[tuple[int, ...]]:
@@ -73,7 +76,10 @@ class BaseRNNCell:
         Returns:
             The step's output, and the states for the next step.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define `__call__`")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `__call__(self, inputs, states)`, "
+            "which returns the output and the states after it"
+        )
 
     def begin_state(
         self, func: Callable[..., Symbol] = symbol.zeros, **kwargs: Any

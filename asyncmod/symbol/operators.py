@@ -82,7 +82,7 @@ def _make(operator: Operator, alias: str) -> Callable[..., Symbol]:
     function.__name__ = function.__qualname__ = alias
     function.__module__ = "asyncmod.symbol"
     function.__doc__ = signature.documentation(alias)
-    function.__signature__ = signature.for_inspect()  # type: ignore[attr-defined]
+    vars(function)["__signature__"] = signature.for_inspect()
     return function
 
 

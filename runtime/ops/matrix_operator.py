@@ -22,6 +22,7 @@ from runtime.graph.registry import (
     register,
 )
 from runtime.graph.shapes import is_known, unify
+from runtime.ops.rules import accumulator
 
 Apply = Callable[..., Array | tuple[Array, ...]]
 Gradients = Callable[..., Sequence[Array]]
@@ -55,17 +56,16 @@ def register_matrix_operator(row: MatrixOperator) -> None:
     """Add it to the table of operators, as `_linalg_x` and `linalg_x`."""
 
     def shape(p: Any, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
-        known = [each for each in inputs if is_known(each)]
-        if len(known) < min(2, len(inputs)):
+        if not all(is_known(each) for each in inputs[:2]):
             return inputs, outputs
-        found = row.shape(p, *known)
+        found = row.shape(p, *inputs[:2])
         rest = [unify(each, found) for each in inputs[2:]]  # C
         return [*inputs[:2], *rest], [unify(each, found) for each in outputs]
 
     def forward(
         p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
     ) -> None:
-        found = row.apply(p, *inputs)
+        found = row.apply(p, *map(_wide, inputs))
         parts = found if isinstance(found, tuple) else (found,)
         for place, part in zip(outputs, parts, strict=True):
             place[...] = part
@@ -84,7 +84,7 @@ def register_matrix_operator(row: MatrixOperator) -> None:
                 place[...] = 0
         if head is None:
             return
-        found = row.gradients(p, head, inputs, output)
+        found = row.gradients(p, _wide(head), [*map(_wide, inputs)], _wide(output))
         for place, part in zip(grads_in, found, strict=True):
             if place is not None:
                 place[...] = part
@@ -104,12 +104,24 @@ def register_matrix_operator(row: MatrixOperator) -> None:
     )
 
 
+def _wide(array: Array) -> Array:
+    """As what there are solvers for: float16 as float32, integers as float64."""
+    return array.astype(accumulator(array.dtype), copy=False)
+
+
 def transposed(a: Array) -> Array:
     """Every matrix transposed."""
     return np.swapaxes(a, -1, -2)
 
 
+def check_matrix(a: Sizes) -> None:
+    """Refuse what is no matrix, and no stack of them."""
+    if len(a) < 2:
+        raise ShapeError(f"a matrix has two axes or more, but the shape is {a}")
+
+
 def check_square(a: Sizes) -> None:
     """Refuse matrices that are not square."""
-    if len(a) < 2 or a[-1] != a[-2]:
+    check_matrix(a)
+    if a[-1] != a[-2]:
         raise ShapeError(f"matrices must be square, but the shape is {a}")

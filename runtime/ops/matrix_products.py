@@ -16,10 +16,12 @@ from runtime.graph.registry import Array
 from runtime.ops.matrix_operator import (
     MatrixOperator,
     Sizes,
+    check_matrix,
     check_square,
     register_matrix_operator,
     transposed,
 )
+from runtime.ops.rules import axis_in
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,14 @@ def _triangular_solution_gradients(
 
 
 def _product_shape(p: Products, a: Sizes, b: Sizes, *rest: Sizes) -> Sizes:
+    check_matrix(a)
     first, second = list(a), list(b)
-    rows, columns = p.axis % len(a), len(a) - 1
+    rows, columns = axis_in(p.axis, len(a)), len(a) - 1
+    if len(a) != len(b) or rows == columns:
+        raise ShapeError(
+            f"shapes {a} and {b} must have as many axes, and `axis` (={p.axis}) must "
+            "not name the last one"
+        )
     if p.transpose_a:
         first[rows], first[columns] = first[columns], first[rows]
     if p.transpose_b:
@@ -170,12 +178,14 @@ def _product_shape(p: Products, a: Sizes, b: Sizes, *rest: Sizes) -> Sizes:
 
 
 def _square_shape(p: Square, a: Sizes) -> Sizes:
+    check_matrix(a)
     size = a[-1] if p.transpose else a[-2]
     return (*a[:-2], size, size)
 
 
 def _second_shape(p: Triangular, a: Sizes, b: Sizes) -> Sizes:
     check_square(a)
+    check_matrix(b)
     if a[-1] != (b[-1] if p.rightside else b[-2]) or a[:-2] != b[:-2]:
         raise ShapeError(f"a matrix of shape {b} does not fit one of shape {a}")
     return b

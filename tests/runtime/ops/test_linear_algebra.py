@@ -86,6 +86,12 @@ def test_gradients_are_slopes(name: str) -> None:
     ("operator", "shapes", "attributes", "told"),
     [
         ("linalg_gemm2", [(2, 3), (4, 5)], {}, r"\(2, 3\) and \(4, 5\) cannot be mult"),
+        ("linalg_gemm2", [(3, 4), (4,)], {}, r"\(3, 4\) and \(4,\) must have as many"),
+        ("linalg_gemm2", [(3,), (3, 4)], {}, r"two axes or more.*\(3,\)"),
+        ("linalg_gemm2", [(3, 4), (4, 5)], {"axis": 7}, r"`axis` \(=7\)"),
+        ("linalg_gemm2", [(4, 4), (4, 4)], {"axis": -1}, r"\(=-1\) must not name"),
+        ("linalg_syrk", [(3,)], {}, r"two axes or more.*\(3,\)"),
+        ("linalg_trmm", [(3, 3), (3,)], {}, r"two axes or more.*\(3,\)"),
         ("linalg_gemm", [(2, 3), (3, 4), (4, 4)], {}, r"\(4, 4\) and shape \(2, 4\)"),
         ("linalg_potrf", [(2, 3)], {}, r"must be square, but the shape is \(2, 3\)"),
         ("linalg_trsm", [(3, 3), (2, 3)], {}, r"\(2, 3\) does not fit"),
@@ -103,6 +109,30 @@ def test_shapes_that_do_not_fit(
 ) -> None:
     with pytest.raises(ShapeError, match=told):
         run(operator, *(np.ones(shape) for shape in shapes), **attributes)
+
+
+def test_a_summand_does_not_stand_for_an_unknown_factor() -> None:
+    gemm = registry.get("linalg_gemm")
+    inputs, outputs = gemm.shape(gemm.attributes(), [(2, 3), None, (2, 4)], [None])
+    assert (inputs, outputs) == ([(2, 3), None, (2, 4)], [None])
+
+
+@pytest.mark.parametrize("name", ["gemm", "potrf", "det", "trsm_000", "makediag_1"])
+def test_half_precision(name: str) -> None:
+    """There are no solvers for it, so that float32 is what is computed in."""
+    operator, inputs, attributes = CASES[name]
+    half = [array.astype(np.float16) for array in inputs]
+    done = run(operator, *half, **attributes)
+    wide = run(operator, *(array.astype(np.float32) for array in half), **attributes)
+    (output,), (want,) = done.outputs, wide.outputs
+    assert output.dtype == np.float16
+    np.testing.assert_array_equal(output, want.astype(np.float16))
+    names = {f"in{i}" for i in range(len(inputs))}
+    grads = backward(done, [np.ones_like(output)], names)
+    # A few half-precision ulps: a gradient may be that of the rounded output.
+    for key, slopes in backward(wide, [np.ones_like(want)], names).items():
+        assert grads[key].dtype == np.float16
+        np.testing.assert_allclose(grads[key], slopes, rtol=0.01, atol=0.01)
 
 
 def test_no_parts() -> None:
