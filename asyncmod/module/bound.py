@@ -65,7 +65,8 @@ class Bound:
         if len(data) != len(self._data):
             return None
         inputs: dict[str, Array] = {}
-        for (name, shape, dtype), array in zip(self._data, data, strict=True):
+        for i, (name, shape, dtype) in enumerate(self._data):
+            array = data[i]
             if not isinstance(array, np.ndarray):
                 return None
             if array.shape != shape or array.dtype is not dtype:
@@ -77,7 +78,8 @@ class Bound:
             return inputs
         if len(labels) != len(self._labels):
             return inputs if not self._labels else None
-        for (name, shape, dtype, fed), array in zip(self._labels, labels, strict=True):
+        for i, (name, shape, dtype, fed) in enumerate(self._labels):
+            array = labels[i]
             if not isinstance(array, np.ndarray):
                 return None
             if array.shape != shape or array.dtype is not dtype:

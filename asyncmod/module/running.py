@@ -22,12 +22,17 @@ from runtime.executor.accumulation import Part
 
 async def forward(core: Core, batch: Any, is_train: bool | None) -> None:
     """See `Module.forward`."""
-    core.need_params("forward")
-    training = core.module.for_training if is_train is None else is_train
+    module, executors = core.module, core.executors
+    if executors is None or not module.params_initialized:
+        core.need_params("forward")
+        executors = core.need_executors("forward")
+    training = module.for_training if is_train is None else is_train
     if training:
         core.need_training("forward(is_train=True)")
-    executors = core.need_executors("forward")
-    bound, inputs = await executors.match(batch, training)
+    bound = executors.current
+    inputs = bound.match_batch(batch, training)
+    if inputs is None:
+        bound, inputs = await executors.route(batch, training)
     recording = core.monitoring.begin()
     bound.users += 1
     try:

@@ -38,7 +38,8 @@ class DeviceThread:
         self.observe = observe
         self._mailbox: SimpleQueue[tuple[Command[Any], int] | None] = SimpleQueue()
         # Counted by the Trio thread and by the device thread; equal when idle.
-        self._queued = Word(0)
+        self._sent = 0
+        self._queued = Word(0)  # the same, for a thread that lingers
         self._passed = 0
         self._departures = Word(0)
         self._lingers = False
@@ -60,7 +61,7 @@ class DeviceThread:
     @property
     def idle(self) -> bool:
         """Whether nothing is queued or running; exact on the Trio thread."""
-        return self._queued.value == self._passed
+        return self._sent == self._passed
 
     @property
     def running(self) -> str | None:
@@ -75,11 +76,12 @@ class DeviceThread:
         """Enqueue job `index` of a command."""
         # An observer is told before the thread can have ended the command.
         hurries = self._lingers and self.idle and self.observe is None
+        self._sent += 1
         self._mailbox.put((command, index))
         if hurries:
-            self._queued.hand_over(self._queued.value + 1, self._departures)
+            self._queued.hand_over(self._sent, self._departures)
         else:
-            self._queued.value += 1
+            self._queued.value = self._sent
         if self.observe is not None:
             self.observe("queued", self.name, command)
 

@@ -9,6 +9,7 @@ was, has given way too.
 from __future__ import annotations
 
 import threading
+from collections.abc import Awaitable
 from time import perf_counter
 
 import trio
@@ -31,13 +32,17 @@ def gave_way() -> None:
     _last.yielded = perf_counter()
 
 
-async def checkpoint() -> None:
+def checkpoint() -> Awaitable[None]:
     """Let a cancellation in, and other tasks run if they had to wait for long.
 
-    Call it before anything is changed.
+    Await it at once, before anything is changed. Of coroutines it makes as few as can
+    be: where Python notes their origin, as under `mx.run`, each costs 0.3 us.
     """
     if perf_counter() - _last.yielded < LONGEST_TURN:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        return
+        return trio.lowlevel.checkpoint_if_cancelled()  # noqa: ASYNC105
+    return _give_way()
+
+
+async def _give_way() -> None:
     await trio.lowlevel.checkpoint()
     _last.yielded = perf_counter()

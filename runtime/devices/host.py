@@ -140,7 +140,7 @@ class HostProgram:
         self._closed = False
         self._forward: tuple[int, StepKey] | None = None
         self._backward_done = False
-        self._packed_from = _sources(plan)
+        self._packs = "pack" in plan.sections
         self._packed: list[int] | None = None
         self.segments: dict[str, HostSegment] = {}
         self._slotted: dict[str, list[HostSegment]] = {}
@@ -155,6 +155,7 @@ class HostProgram:
             self.segments[name] = made[0]
             if copies > 1:
                 self._slotted[name] = made
+        self._packed_from = [self.segments[name] for name in _sources(plan)]
         self._csr: dict[tuple[str, int], CsrPlace] = {}
         self._states: dict[int, Any] = {}
         self._face = [
@@ -184,10 +185,13 @@ class HostProgram:
         *,
         rows: int | None = None,
     ) -> None:
-        if segment == "input" and name in self.plan.csr:
-            self.csr_place(self.plan.csr[name], slot).write(value)
-            return
-        target = self._tensor(segment, name, slot)
+        try:  # no call: on the path of every step
+            target = self._face[slot][segment, name]
+        except (KeyError, IndexError):
+            if segment == "input" and name in self.plan.csr:
+                self.csr_place(self.plan.csr[name], slot).write(value)
+                return
+            raise self._no_tensor(segment, name, slot) from None
         if rows is not None:
             target = target[:rows]
         if value.shape != target.shape:
@@ -260,6 +264,7 @@ class HostProgram:
         self._face = []
         self._csr = {}
         self._slotted = {}
+        self._packed_from = []
         self.undoing = None
         self.segments = {}
 
@@ -284,7 +289,7 @@ class HostProgram:
 
     def versions(self) -> list[int]:
         """Of the segments that weights are packed from, a BatchNorm's states too."""
-        return [self.segments[name].version for name in self._packed_from]
+        return [segment.version for segment in self._packed_from]
 
     def changed(self, section: Section) -> None:
         """Note that a section has changed, or is about to, what others pack."""
@@ -344,13 +349,15 @@ class HostProgram:
         try:
             return self._face[slot][segment, name]
         except (KeyError, IndexError):
-            if self._closed:
-                message = f"a program on {self.device} was used after close"
-                raise ClosedError(message) from None
-            raise DeviceError(
-                f"{self.device} has no tensor `{name}` in `{segment}` (slot {slot}); "
-                f"there are {', '.join(self.plan.tensors.get(segment, ()))}"
-            ) from None
+            raise self._no_tensor(segment, name, slot) from None
+
+    def _no_tensor(self, segment: str, name: str, slot: int) -> Exception:
+        if self._closed:
+            return ClosedError(f"a program on {self.device} was used after close")
+        return DeviceError(
+            f"{self.device} has no tensor `{name}` in `{segment}` (slot {slot}); "
+            f"there are {', '.join(self.plan.tensors.get(segment, ()))}"
+        )
 
     def _bind_sections(self, slot: int) -> dict[Section, list[Bound]]:
         return {
@@ -369,7 +376,7 @@ class HostProgram:
         return slot, key
 
     def _repack(self, key: StepKey) -> None:
-        if "pack" not in self.plan.sections:
+        if not self._packs:
             return
         versions = self.versions()
         if versions != self._packed:

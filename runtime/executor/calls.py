@@ -19,7 +19,7 @@ from runtime.errors import ClosedError
 
 T = TypeVar("T")
 
-_is_idle = attrgetter("idle")
+_is_idle = attrgetter("thread.idle")
 
 
 class Superseded(Exception):
@@ -80,10 +80,11 @@ class Calls:
                 is in between. They cannot be withdrawn then. If it raises, they are
                 not run.
         """
-        self.check_open()
-        if cheap and len(jobs) == 1:
+        inline = cheap and len(jobs) == 1
+        if inline:
             await turns.checkpoint()
-            self.check_open()
+        self.check_open()
+        if inline:
             if self.can_inline:
                 if at_once is not None:
                     at_once()

@@ -12,7 +12,8 @@ Next: `runtime.executor.steps`, and `runtime.executor.binding` for what `create`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import trio
@@ -201,13 +202,12 @@ class ExecutorGroup:
 
     # Forward and backward -----------------------------------------------------------
 
-    @over_the_rest
-    async def forward(
+    def forward(
         self,
         inputs: Mapping[str, Array],
         is_train: bool,
         observe: Observe | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Run the graph on a whole batch; inputs not given keep their last values.
 
         With `is_train` on the training program, else on the inference program, which
@@ -219,6 +219,14 @@ class ExecutorGroup:
             KeyError, ShapeError: an input that was not bound so; nothing has run.
             GradientError: a training forward without `for_training`.
         """
+        forward = self._forward
+        if self.family.drops:
+            return self.family.call(partial(forward, inputs, is_train, observe))
+        return forward(inputs, is_train, observe)
+
+    async def _forward(
+        self, inputs: Mapping[str, Array], is_train: bool, observe: Observe | None
+    ) -> None:
         check_inputs(inputs, self._input_shapes)
         self._forwarded = None
         await self._passes.forward(inputs, is_train, observe)
@@ -308,13 +316,12 @@ class ExecutorGroup:
         """
         await self._steps.update(updater, part)
 
-    @over_the_rest
-    async def step(
+    def step(
         self,
         inputs: Mapping[str, Array],
         updater: Updater,
         observe: Observe | None = None,
-    ) -> None:
+    ) -> Awaitable[None]:
         """Forward, backward and update as one command per device.
 
         If any device fails to compute, no parameter and no auxiliary state changes.
@@ -324,6 +331,14 @@ class ExecutorGroup:
             KeyError, ShapeError: an input that was not bound so; nothing has run.
             GradientError: an output is no loss.
         """
+        step = self._step
+        if self.family.drops:
+            return self.family.call(partial(step, inputs, updater, observe))
+        return step(inputs, updater, observe)
+
+    async def _step(
+        self, inputs: Mapping[str, Array], updater: Updater, observe: Observe | None
+    ) -> None:
         check_inputs(inputs, self._input_shapes)
         self._heads.check({})
         self._forwarded = None

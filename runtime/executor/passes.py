@@ -56,13 +56,16 @@ class Passes:
         """
         if is_train and not self._for_training:
             raise GradientError("a training forward needs a group bound for training")
-        jobs = []
+        cheap = self._cheap_training if is_train else self._cheap_inference
+        jobs: list[Callable[[], None]] = []
         for replica in self._replicas:
             run = partial(replica.forward if is_train else replica.infer, inputs)
-            jobs.append(watched(run, replica, observe, forward=True))
-        cheap = self._cheap_training if is_train else self._cheap_inference
-        uncounting = self._memory.uncounting(jobs)
-        return self._calls.run("forward", uncounting, cheap=cheap and observe is None)
+            if observe is None:
+                jobs.append(run)
+            else:
+                jobs.append(watched(run, replica, observe, forward=True))
+                cheap = False
+        return self._calls.run("forward", self._memory.uncounting(jobs), cheap=cheap)
 
     async def backward(
         self, heads: Mapping[str, Array], observe: Observe | None

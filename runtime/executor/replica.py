@@ -51,7 +51,8 @@ class Replica:
     Attributes:
         index: Position of the device in the group.
         states: This device's part of the state inputs.
-        rows: Its rows of the batch; none makes it idle: it only keeps parameters.
+        rows: Its rows of the batch.
+        is_idle: Whether it has no rows, and only keeps parameters.
         seed: Seed of the random operators.
         training: The training program; None if idle or not for training.
         inference: The inference program; None until first used.
@@ -68,6 +69,7 @@ class Replica:
     ) -> None:
         self.index = index
         self.rows = rows
+        self.is_idle = is_empty(rows)
         self.training: Program | None = None
         self.inference: Program | None = None
         self._device = device
@@ -88,11 +90,6 @@ class Replica:
         self._fusing: Fusing | None = None
         self._fused: dict[Program, Fused] = {}
         self._written = [n for n, wish in spec.gradients.items() if wish == "write"]
-
-    @property
-    def is_idle(self) -> bool:
-        """Whether it has no rows, and only keeps parameters."""
-        return is_empty(self.rows)
 
     @property
     def storage(self) -> Program:

@@ -5,7 +5,7 @@ Next: `runtime.kernels.cpu.vm`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeGuard
@@ -120,9 +120,9 @@ class CpuProgram(HostProgram):
             super()._step(slot, key)
             return
         self.announce(key)
-        run, address, rows = self._library.run, *self._steps[slot]
+        run = self._steps[slot]
         depart()
-        run(address, rows)
+        run()
         self.stepped(slot, key, self.versions())
 
     def stepped(self, slot: int, key: StepKey, versions: list[int]) -> None:
@@ -130,11 +130,11 @@ class CpuProgram(HostProgram):
         self._forward, self._backward_done = (slot, key), True
         self._packed = versions
 
-    def _whole_step(self, slot: int) -> tuple[int, int]:
-        """Address and length of a table of all rows of a step."""
+    def _whole_step(self, slot: int) -> Callable[[], None]:
+        """What runs all rows of a step."""
         table = np.stack(self.encoded(("pack", "forward", "backward"), slot))
         self._keep.append(table)
-        return table.ctypes.data, len(table)
+        return self._library.runner(table)
 
     def encoded(
         self, sections: Sequence[Section], slot: int
@@ -192,8 +192,8 @@ def _is_native(row: Row) -> TypeGuard[NativeRow]:
 
 
 def _call(library: Library, table: NDArray[np.int64]) -> Run:
-    run, address, rows = library.run, table.ctypes.data, len(table)
-    return lambda key: run(address, rows)
+    run = library.runner(table)
+    return lambda key: run()
 
 
 @dataclass(frozen=True)

@@ -41,14 +41,13 @@ class JoinedSteps:
             rows += training.encoded(("commit",), 0)
             rows += update.encoded(("update",), 0)
         self._table = np.stack(rows)
-        self._address, self._rows = self._table.ctypes.data, len(rows)
-        self._run = library.run
+        self._run = library.runner(self._table)
 
     def launch(self, keys: Sequence[StepKey]) -> None:
         """See `runtime.devices.fusing`."""
         for index, training in enumerate(self._trainings):
             training.announce(keys[index])
-        self._run(self._address, self._rows)
+        self._run()
         for index, training in enumerate(self._trainings):
             training.stepped(0, keys[index], STALE)
         for segment in self._changed:

@@ -15,9 +15,13 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from runtime.errors import DeviceError
 from runtime.kernels.cpu.cache import ObjectCache, logger, open_cache
@@ -45,7 +49,7 @@ class Library:
         self._addresses: dict[str, int] = {}
         self.available = code is not None
         if code is not None:
-            self._run: Callable[[int, int], None] = _RUN(code.function("vm"))
+            self._run: Callable[..., None] = _RUN(code.function("vm"))
 
     def address(self, kernel_name: str) -> int:
         """Address of a kernel's code, compiled or loaded at the first request.
@@ -86,6 +90,12 @@ class Library:
             rows: how many rows.
         """
         self._run(table_address, rows)
+
+    def runner(self, table: NDArray[np.int64]) -> Callable[[], None]:
+        """What does `run` with a whole table, which must outlive it."""
+        # Ready-made integers spare each call a conversion.
+        arguments = ctypes.c_int64(table.ctypes.data), ctypes.c_int64(len(table))
+        return partial(self._run, *arguments)
 
     @property
     def beside_threads(self) -> bool:
