@@ -15,6 +15,7 @@ from runtime.kernels.cpu.vector import (
     LANES,
     inlined,
     keep_first,
+    larger,
     load_bytes,
     load_first,
     splat,
@@ -85,7 +86,7 @@ def max_pool(
     pad_w: int,
     epilogue: int,
 ) -> None:
-    """y = activation(largest input of each window).
+    """y = activation(largest input of each window); a NaN makes it NaN.
 
     `index`, unless 0, is uint8[images, height, width, padded channels]: the position
     of the first largest input in the window, which has at most 255 positions. A
@@ -115,7 +116,7 @@ def max_pool(
                                 empty = False
                             else:
                                 place = where_less(best, value, here, place)
-                                best = where_less(best, value, value, best)
+                                best = larger(best, value)
                     best = activate(best, epilogue)
                     if channels - c < LANES:
                         best = keep_first(best, channels - c)

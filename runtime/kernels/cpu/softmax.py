@@ -102,9 +102,7 @@ def softmax_output_backward(
                 valid += 1
         scale = grad_scale / max(valid, 1)
     factor = np.float32(scale)
-    share = np.float32(0)
-    if classes > 1:
-        share = np.float32(smooth_alpha / (classes - 1))
+    share = np.float32(smooth_alpha / max(classes - 1, 1))
     if sums != 0 and accumulate == 0:
         fill_bytes(sums, 4 * count)
     for row in range(rows):

@@ -204,6 +204,31 @@ def test_pooling(
     check(Net(x, {"data": (images, channels, *size)}), native=not void)
 
 
+@pytest.mark.parametrize("channels", [3, 8, 20])
+@pytest.mark.parametrize("act", [None, "relu"])
+def test_not_a_number_comes_out_of_every_window_that_has_it(
+    channels: int, act: str | None
+) -> None:
+    x = sym.Variable("data")
+    if act:
+        x = sym.Activation(x, act_type=act)
+    x = sym.Pooling(x, kernel=(3, 2), stride=(1, 2), pad=(1, 1), pool_type="max")
+    net = Net(x, {"data": (2, channels, 5, 6)})
+    data = net.values()["data"]
+    data[0, :, 2, 3] = data[1, 0, 0, 0] = data[1, -1, 4, 5] = np.nan
+    data[0, 0] = np.inf
+    data[0, 0, 2, 2] = -np.inf
+    data[0, 0, 2, 3] = np.nan
+    found = []
+    for kind in ("cpu", "reference"):
+        program = net.compile(create_device(kind), False)
+        net.load(program)
+        program.write("input", "data", data)
+        program.launch("predict")
+        found.append(results(program)[f"output.{x.name}_output"])
+    np.testing.assert_array_equal(*found)
+
+
 @quick
 @given(
     st.integers(1, 3),
