@@ -22,6 +22,9 @@ ABSENT = {
     "image": _IMAGES,
     "img": _IMAGES,
     "recordio": _IMAGES,
+    "ImageRecordIter": _IMAGES,
+    "ImageDetRecordIter": _IMAGES,
+    "profiler": "the `timing` of the History that `fit` returns tells where time goes",
     "engine": "there is no lazy engine: what is awaited is done",
 }
 

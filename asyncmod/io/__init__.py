@@ -1,5 +1,8 @@
 """Data iterators: batches, the iterator contract, and what stands on it."""
 
+from typing import NoReturn
+
+from asyncmod.absent import ABSENT, refuse
 from asyncmod.io.adapter import as_async
 from asyncmod.io.background import BackgroundTasks, current_background
 from asyncmod.io.batch import BatchError, DataBatch, DataDesc
@@ -41,3 +44,10 @@ __all__ = [
     "current_background",
     "encode_sentences",
 ]
+
+
+def __getattr__(name: str) -> NoReturn:
+    """The iterators that are not here; the error says what is."""
+    if name in ABSENT:
+        raise refuse(f"mx.io.{name}", name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -102,6 +102,8 @@ def test_old_names() -> None:
         ("mx.model.FeedForward", "mx.Module"),
         ("mx.test_utils", "numpy.testing"),
         ("mx.recordio.MXRecordIO", "not read yet"),
+        ("mx.io.ImageRecordIter", "not read yet"),
+        ("mx.profiler", "`timing` of the History"),
     ],
 )
 def test_what_is_not_here_says_what_there_is(part: str, hint: str) -> None:
