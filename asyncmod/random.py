@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from asyncmod.nd import NDArray, array
+from asyncmod.shapes import ShapeLike, as_shape
 
 _generator = np.random.Generator(np.random.Philox())
 
@@ -79,13 +80,12 @@ def set_state(state: dict[str, Any]) -> None:
 
 Array = np.ndarray[Any, Any]
 Parameter = float | Array
-Shape = int | Sequence[int]
 
 
 def uniform(
     low: Parameter = 0.0,
     high: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -113,7 +113,7 @@ def uniform(
 def normal(
     loc: Parameter = 0.0,
     scale: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -128,7 +128,7 @@ def normal(
 def randint(
     low: int | Array,
     high: int | Array,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.int32,
     ctx: object = None,
     out: Array | None = None,
@@ -142,7 +142,7 @@ def randint(
 
 def exponential(
     scale: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -157,7 +157,7 @@ def exponential(
 def gamma(
     alpha: Parameter = 1.0,
     beta: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -171,7 +171,7 @@ def gamma(
 
 def poisson(
     lam: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -186,7 +186,7 @@ def poisson(
 def negative_binomial(
     k: Parameter = 1,
     p: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -201,7 +201,7 @@ def negative_binomial(
 def generalized_negative_binomial(
     mu: Parameter = 1.0,
     alpha: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: DTypeLike = np.float32,
     ctx: object = None,
     out: Array | None = None,
@@ -219,7 +219,7 @@ def generalized_negative_binomial(
 
 def multinomial(
     data: Array,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     get_prob: bool = False,
     dtype: DTypeLike = np.int32,
 ) -> Any:
@@ -234,7 +234,7 @@ def multinomial(
     from asyncmod.nd.operators import operator_function
 
     return operator_function("_sample_multinomial")(
-        data, shape=_sizes(shape), get_prob=get_prob, dtype=np.dtype(dtype).name
+        data, shape=as_shape(shape), get_prob=get_prob, dtype=np.dtype(dtype).name
     )
 
 
@@ -252,23 +252,19 @@ def randn(
 def _drawn(
     draw: Callable[..., Any],
     parameters: Sequence[Parameter],
-    shape: Shape,
+    shape: ShapeLike,
     dtype: DTypeLike,
     out: Array | None,
 ) -> NDArray:
     """What `draw` makes of the generator, the parameters and a shape."""
     each = np.broadcast_arrays(*parameters)
-    whole = (*each[0].shape, *_sizes(shape)) or (1,)
+    whole = (*each[0].shape, *as_shape(shape)) or (1,)
     result = np.empty(whole, dtype) if out is None else out
     if each[0].ndim:
         behind = (1,) * (result.ndim - each[0].ndim)
         each = tuple(array.reshape(array.shape + behind) for array in each)
     result[...] = draw(_generator, *each, result.shape)
     return result.view(NDArray)
-
-
-def _sizes(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int | np.integer) else tuple(shape or ())
 
 
 def shuffle(data: Array) -> NDArray:

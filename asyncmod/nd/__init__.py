@@ -99,8 +99,8 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
+    from asyncmod.nd.updates import UPDATES
     from runtime.graph import registry
 
-    return sorted(
-        {*__all__, *FUNCTIONS, "contrib", "linalg", "random", *registry.names()}
-    )
+    others = ("contrib", "linalg", "random", *_RANDOM)
+    return sorted({*__all__, *FUNCTIONS, *UPDATES, *others, *registry.names()})

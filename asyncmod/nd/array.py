@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from asyncmod.shapes import as_shape
+
 if TYPE_CHECKING:
     from asyncmod.context import Context
 
@@ -119,7 +121,7 @@ class NDArray(np.ndarray[Any, np.dtype[Any]]):
         given = options.pop("shape", shape)
         if len(given) == 1 and not np.isscalar(given[0]):
             [given] = given
-        sizes = (given,) if isinstance(given, int) else tuple(given)
+        sizes = as_shape(given)
         reverse = bool(options.pop("reverse", False))
         if reverse or (self.size and _CODES.intersection(sizes)):
             from asyncmod.nd.operators import operator_function

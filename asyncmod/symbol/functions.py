@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from numpy.typing import DTypeLike
 
 from asyncmod.errors import ArgumentTypeError
+from asyncmod.shapes import ShapeLike, as_shape
 from asyncmod.symbol.arithmetic import Method, binary, reflected
 from asyncmod.symbol.operators import operator_function
 from asyncmod.symbol.symbol import Symbol
@@ -41,29 +43,25 @@ def power(base: Operand, exp: Operand) -> Symbol:
 pow = power
 
 
-def zeros(
-    shape: int | Sequence[int], dtype: DTypeLike = "float32", **kwargs: object
-) -> Symbol:
+def zeros(shape: ShapeLike, dtype: DTypeLike = "float32", **kwargs: object) -> Symbol:
     """An array of zeros; sizes of 0 are inferred. `kwargs` as for operators."""
-    return operator_function("_zeros")(shape=_shape(shape), dtype=dtype, **kwargs)
+    return operator_function("_zeros")(shape=as_shape(shape), dtype=dtype, **kwargs)
 
 
-def ones(
-    shape: int | Sequence[int], dtype: DTypeLike = "float32", **kwargs: object
-) -> Symbol:
+def ones(shape: ShapeLike, dtype: DTypeLike = "float32", **kwargs: object) -> Symbol:
     """An array of ones; sizes of 0 are inferred. `kwargs` as for operators."""
-    return operator_function("_ones")(shape=_shape(shape), dtype=dtype, **kwargs)
+    return operator_function("_ones")(shape=as_shape(shape), dtype=dtype, **kwargs)
 
 
 def full(
-    shape: int | Sequence[int],
+    shape: ShapeLike,
     val: float,
     dtype: DTypeLike = "float32",
     **kwargs: object,
 ) -> Symbol:
     """An array of one value; sizes of 0 are inferred. `kwargs` as for operators."""
     return operator_function("_full")(
-        shape=_shape(shape), dtype=dtype, value=float(val), **kwargs
+        shape=as_shape(shape), dtype=dtype, value=float(val), **kwargs
     )
 
 
@@ -114,15 +112,15 @@ def eye(
 
 def split_v2(
     ary: Symbol,
-    indices_or_sections: int | Sequence[int],
+    indices_or_sections: int | np.integer | Sequence[int],
     axis: int = 0,
     squeeze_axis: bool = False,
     **kwargs: object,
 ) -> Symbol:
     """An array cut into equal parts, or where further parts begin."""
-    if isinstance(indices_or_sections, int):
+    if isinstance(indices_or_sections, int | np.integer):
         indices: tuple[int, ...] = ()
-        sections = indices_or_sections
+        sections = int(indices_or_sections)
     else:
         indices, sections = (0, *indices_or_sections), 0
     return operator_function("_split_v2")(
@@ -133,10 +131,6 @@ def split_v2(
         sections=sections,
         **kwargs,
     )
-
-
-def _shape(shape: int | Sequence[int]) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
 def _apply(method: Method, swapped: Method, left: Operand, right: Operand) -> Symbol:

@@ -13,18 +13,18 @@ from __future__ import annotations
 from typing import Any
 
 from asyncmod.errors import ArgumentTypeError
+from asyncmod.shapes import ShapeLike, as_shape
 from asyncmod.symbol.namespaces import Namespace
 from asyncmod.symbol.operators import operator_function
 from asyncmod.symbol.symbol import Symbol
 
 Parameter = Symbol | float
-Shape = int | tuple[int, ...]
 
 
 def uniform(
     low: Parameter = 0.0,
     high: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: Any = "None",
     **kwargs: Any,
 ) -> Symbol:
@@ -35,7 +35,7 @@ def uniform(
 def normal(
     loc: Parameter = 0.0,
     scale: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: Any = "None",
     **kwargs: Any,
 ) -> Symbol:
@@ -53,7 +53,7 @@ def randn(*shape: int, **kwargs: Any) -> Symbol:
 def gamma(
     alpha: Parameter = 1.0,
     beta: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: Any = "None",
     **kwargs: Any,
 ) -> Symbol:
@@ -62,14 +62,14 @@ def gamma(
 
 
 def exponential(
-    scale: Parameter = 1.0, shape: Shape = (), dtype: Any = "None", **kwargs: Any
+    scale: Parameter = 1.0, shape: ShapeLike = (), dtype: Any = "None", **kwargs: Any
 ) -> Symbol:
     """Exponentially distributed, with this mean."""
     return _draw("exponential", {"lam": 1.0 / scale}, shape, dtype, kwargs)
 
 
 def poisson(
-    lam: Parameter = 1.0, shape: Shape = (), dtype: Any = "None", **kwargs: Any
+    lam: Parameter = 1.0, shape: ShapeLike = (), dtype: Any = "None", **kwargs: Any
 ) -> Symbol:
     """Poisson distributed, with this mean."""
     return _draw("poisson", {"lam": lam}, shape, dtype, kwargs)
@@ -78,7 +78,7 @@ def poisson(
 def negative_binomial(
     k: Parameter = 1,
     p: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: Any = "None",
     **kwargs: Any,
 ) -> Symbol:
@@ -89,7 +89,7 @@ def negative_binomial(
 def generalized_negative_binomial(
     mu: Parameter = 1.0,
     alpha: Parameter = 1.0,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     dtype: Any = "None",
     **kwargs: Any,
 ) -> Symbol:
@@ -104,24 +104,24 @@ def generalized_negative_binomial(
 
 
 def randint(
-    low: int, high: int, shape: Shape = (), dtype: Any = "None", **kwargs: Any
+    low: int, high: int, shape: ShapeLike = (), dtype: Any = "None", **kwargs: Any
 ) -> Symbol:
     """Integers of [low, high)."""
     return operator_function("_random_randint")(
-        low=low, high=high, shape=_shape(shape), dtype=dtype, **kwargs
+        low=low, high=high, shape=as_shape(shape), dtype=dtype, **kwargs
     )
 
 
 def multinomial(
     data: Symbol,
-    shape: Shape = (),
+    shape: ShapeLike = (),
     get_prob: bool = True,
     dtype: Any = "int32",
     **kwargs: Any,
 ) -> Symbol:
     """Numbers of classes, by the probabilities along the last axis of `data`."""
     return operator_function("_sample_multinomial")(
-        data, shape=_shape(shape), get_prob=get_prob, dtype=dtype, **kwargs
+        data, shape=as_shape(shape), get_prob=get_prob, dtype=dtype, **kwargs
     )
 
 
@@ -143,7 +143,7 @@ def __getattr__(name: str) -> Any:
 def _draw(
     name: str,
     parameters: dict[str, Parameter],
-    shape: Shape,
+    shape: ShapeLike,
     dtype: Any,
     kwargs: dict[str, Any],
 ) -> Symbol:
@@ -154,8 +154,4 @@ def _draw(
             f"or both be numbers, not {', '.join(map(repr, parameters.values()))}"
         )
     operator = operator_function(f"_{'sample' if all(symbols) else 'random'}_{name}")
-    return operator(**parameters, shape=_shape(shape), dtype=dtype, **kwargs)
-
-
-def _shape(shape: Shape) -> tuple[int, ...]:
-    return (shape,) if isinstance(shape, int) else tuple(shape)
+    return operator(**parameters, shape=as_shape(shape), dtype=dtype, **kwargs)

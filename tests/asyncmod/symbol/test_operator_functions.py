@@ -241,6 +241,9 @@ def test_operators_are_methods_too() -> None:
         (sym.linspace(0, 1, 5), [(5,)]),
         (sym.split_v2(sym.zeros((2, 5)), (1, 3), axis=1), [(2, 1), (2, 2), (2, 2)]),
         (sym.split_v2(sym.zeros((2, 3)), 2, squeeze_axis=True), [(3,), (3,)]),
+        (sym.split_v2(sym.zeros([4, 3]), np.int64(2)), [(2, 3), (2, 3)]),
+        (sym.ones(np.int64(4)), [(4,)]),
+        (sym.random.normal(shape=np.array([4, 3])), [(4, 3)]),
         (sym.linalg.gemm2(sym.zeros((2, 3)), sym.zeros((3, 4))), [(2, 4)]),
         (sym.linalg.slogdet(sym.eye(3)), [(1,), (1,)]),
         (
