@@ -46,12 +46,11 @@ REQUESTS: Schema = {
     },
     "launch": {
         "number": int,
-        "program": int,
-        "section": str,
-        "slot": int,
-        "key": list,  # seed, step, row
-        "version": int,  # of parameters and auxiliary states together
-        "after": bool,  # not if the launch before it has failed
+        "after": bool,  # not if the launches before these have failed
+        # One after the other; those behind one that fails are left out. Of each:
+        # program, section, slot, seed, step, row; a number that changes with parameters
+        # and auxiliary states; how much of what it changes has been saved already.
+        "launches": list,
     },
     "close": {"number": int, "program": int},
 }
@@ -61,6 +60,7 @@ REPLIES: Schema = {
     "failed": {
         "number": int,
         "generation": int,
+        "at": int,  # which one of the launches; 0 if it was something else
         "type": str,
         "message": str,
         "notes": list,
@@ -163,7 +163,7 @@ class FrameReader:
             EOFError: the other side has closed.
         """
         try:
-            data = self._connection.recv(1 << 16, socket.MSG_DONTWAIT)
+            data = self._connection.recv(1 << 12, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
         except ConnectionResetError:
@@ -171,6 +171,13 @@ class FrameReader:
         if not data:
             raise EOFError("the other side has closed the connection")
         self._data += data
+        return True
+
+    def take(self, frame: bytes) -> bool:
+        """Whether the next frame is this one, packed; then it has been taken."""
+        if not frame or not self._data.startswith(frame):
+            return False
+        del self._data[: len(frame)]
         return True
 
     def next(self) -> Frame | None:

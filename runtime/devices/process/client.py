@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from runtime.devices.process.program import Launch, ProcessProgram
 from runtime.errors import WorkerDied
 from runtime.graph.plan import Plan
 from runtime.transport.errors import rebuild
-from runtime.transport.frames import Frame
+from runtime.transport.frames import Frame, pack
 from runtime.transport.plans import encode
 from runtime.transport.shared_memory import SharedMemory
 
@@ -34,20 +34,28 @@ class Request:
 
     Attributes:
         number: Of its frame.
-        program: Whose.
-        operation: What it is, in words.
-        launch: What was launched; None if it was something else.
+        operation: What it is, in words, if it is no launch.
+        program: Whose, if it is no launch.
+        launches: What was launched, in order.
+        after: Whether it is left out if the launches before it fail.
     """
 
     number: int
-    operation: str
+    operation: str = ""
     program: ProcessProgram | None = None
-    launch: Launch | None = None
+    launches: tuple[Launch, ...] = ()
+    after: bool = False
 
-    @property
-    def doing(self) -> tuple[str, int | None]:
+    def user(self, at: int = 0) -> ProcessProgram | None:
+        """Whose it is, or whose one of its launches is."""
+        return self.launches[at].program if self.launches else self.program
+
+    def doing(self, at: int = 0) -> tuple[str, int | None]:
         """The operation, and at which step."""
-        return self.operation, None if self.launch is None else self.launch.step
+        if not self.launches:
+            return self.operation, None
+        launch = self.launches[at]
+        return f"`{launch.section}`", launch.step
 
 
 class Worker:
@@ -105,10 +113,19 @@ class Worker:
             raise
         return program
 
-    def launch(self, program: ProcessProgram, launch: Launch) -> None:
-        """Tell the worker to run a section."""
-        self._ensure(program)
-        self._send_launch(program, launch)
+    def launch(self, launches: Sequence[Launch], *, after: bool = False) -> None:
+        """Tell the worker to run sections, each only if those before it succeed.
+
+        Args:
+            launches: The sections.
+            after: Whether also those must succeed that were launched before these.
+        """
+        self._ensure(launches[0].program)
+        self._send_launches(launches, after=after)
+
+    def is_heard(self) -> bool:
+        """Whether an answer has come, or the end of the process."""
+        return self.process is None or self.process.is_heard
 
     def show_csr(
         self, program: ProcessProgram, name: str, slot: int, block: CsrBlock
@@ -199,16 +216,16 @@ class Worker:
         self.process = None
         self._home.ended()
         again = _unfinished(lost)
-        users = [r.program for r in lost if r.program is not None]
+        users = [user for r in lost if (user := r.user()) is not None]
         user = users[0] if users else next_user
         if user is None:  # it was only to free something
             return
-        operation, step = lost[0].doing if lost else ("nothing: it was idle", None)
+        operation, step = lost[0].doing() if lost else ("nothing: it was idle", None)
         self._check_policy(death, operation, step, user.on_death)
         self._start(user.on_death)
-        for program, launch in again:
-            if program.failure is None:
-                self._send_launch(program, launch)
+        for request in again:
+            if all(launch.program.failure is None for launch in request.launches):
+                self._send_launches(request.launches, after=request.after)
 
     def _check_policy(
         self, death: Death, operation: str, step: int | None, on_death: OnDeath
@@ -307,21 +324,23 @@ class Worker:
         fields["nbytes"] = block.memory.nbytes
         self._ask("csr", f"`csr` {name}", fields, program, fd=block.memory.fd)
 
-    def _send_launch(self, program: ProcessProgram, launch: Launch) -> None:
-        lost = program.lost_forward(launch, self._generation)
-        if lost is not None:
-            self._send_launch(program, lost)
-        key = launch.key
-        fields = {
-            "program": program.number,
-            "section": launch.section,
-            "slot": launch.slot,
-            "key": [key.seed, key.step, key.row],
-            "version": launch.version,
-            "after": launch.after,
-        }
-        number = self._ask("launch", f"`{launch.section}`", fields, program, launch)
-        program.launched[launch.section] = launch.slot, number
+    def _send_launches(self, launches: Sequence[Launch], *, after: bool) -> None:
+        sent: list[Launch] = []
+        for launch in launches:
+            lost = launch.program.lost_forward(launch, self._generation)
+            sent += [launch] if lost is None else [lost, launch]
+        fields = [
+            (
+                *(launch.program.number, launch.section, launch.slot),
+                *(launch.key.seed, launch.key.step, launch.key.row),
+                *(launch.version, launch.saved),
+            )
+            for launch in sent
+        ]
+        request = Request(next(self._numbers), launches=tuple(sent), after=after)
+        self._send(request, {"op": "launch", "after": after, "launches": fields})
+        for launch in sent:
+            launch.program.sent(launch, request.number)
 
     def _ask(
         self,
@@ -329,16 +348,17 @@ class Worker:
         operation: str,
         fields: Frame,
         program: ProcessProgram | None = None,
-        launch: Launch | None = None,
         fd: int | None = None,
-    ) -> int:
+    ) -> None:
+        """Ask for something that is no launch."""
+        request = Request(next(self._numbers), operation, program)
+        self._send(request, {"op": kind, **fields}, () if fd is None else (fd,))
+
+    def _send(self, request: Request, frame: Frame, fds: Sequence[int] = ()) -> None:
         """Send a request; its answer is `_receive`d later."""
         assert self.process is not None
-        number = next(self._numbers)
-        self._pending.append(Request(number, operation, program, launch))
-        frame = {"op": kind, "number": number, **fields}
-        self.process.send(frame, () if fd is None else (fd,))
-        return number
+        self._pending.append(request)
+        self.process.send({"number": request.number, **frame}, fds)
 
     def _receive(self) -> None:
         """Take the answer to the oldest request.
@@ -351,9 +371,14 @@ class Worker:
         deadline = None
         if request.number == 0:
             deadline = _START_SECONDS
-        elif request.launch is not None:
+        elif request.launches:
             deadline = self._home.policy.deadline
-        frame = process.receive(deadline)
+        done = {"op": "done", "number": request.number}
+        expected = pack({**done, "generation": process.generation})
+        frame = process.receive(deadline, expected)
+        if frame is None:
+            self._pending.popleft()
+            return
         got = frame["number"], frame["generation"]
         if got != (request.number, process.generation):
             why = (
@@ -361,32 +386,47 @@ class Worker:
                 f"request {request.number, process.generation}"
             )
             raise Ended(process.kill(why))
+        launches = max(len(request.launches), 1)
+        if frame["op"] == "failed" and not 0 <= frame["at"] < launches:
+            why = f"it broke the protocol: launch {frame['at']} of {launches} failed"
+            raise Ended(process.kill(why))
         self._pending.popleft()
-        if frame["op"] == "failed" and request.program is not None:
-            place = f"the worker process of {self.name} (pid {process.pid})"
-            error = rebuild(frame, place)
-            operation, step = request.doing
-            if step is not None:
-                error.add_note(f"during {operation} of step {step}")
-            if request.program.failure is None:
-                request.program.failure = error
+        if frame["op"] == "failed":
+            self._note_failure(request, frame, process.pid)
+
+    def _note_failure(self, request: Request, frame: Frame, pid: int) -> None:
+        """Keep an error for the program that it belongs to, until that waits."""
+        program = request.user(frame["at"])
+        if program is None:
+            return
+        error = rebuild(frame, f"the worker process of {self.name} (pid {pid})")
+        operation, step = request.doing(frame["at"])
+        if step is not None:
+            error.add_note(f"during {operation} of step {step}")
+        if program.failure is None:
+            program.failure = error
 
 
-def _unfinished(lost: Sequence[Request]) -> list[tuple[ProcessProgram, Launch]]:
+def _unfinished(lost: Sequence[Request]) -> list[Request]:
     """Put back what was under way; the launches that are to be run again, in order.
 
     Args:
         lost: What had not been answered, in order; a process does one after another, so
             that all before one that it had begun were complete.
     """
-    again: list[tuple[ProcessProgram, Launch]] = []
+    again: list[Request] = []
     complete = False
     for request in reversed(lost):
-        program, launch = request.program, request.launch
-        if program is None or launch is None or complete:
-            continue
-        begun = program.journal.has_begun(launch.section, request.number)
-        if not program.journal.recover(launch.section, launch.slot, request.number):
-            again.append((program, launch))
-        complete = begun
+        left: list[Launch] = []
+        for launch in reversed(request.launches):
+            if complete:
+                break
+            section, number = launch.section, request.number
+            journal = launch.program.journal
+            begun = journal.has_begun(section, number)
+            if not journal.recover(section, launch.slot, number):
+                left.append(launch)
+            complete = begun
+        if left:
+            again.append(replace(request, launches=tuple(reversed(left))))
     return again[::-1]

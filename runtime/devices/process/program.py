@@ -35,20 +35,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A section that a worker was told to run.
+    """A section that a worker is to run.
 
     Attributes:
+        program: Whose.
         section, slot, key: As `contract.Program.launch` was given them.
         version: Of parameters and auxiliary states, by which the worker knows whether
             to repack weights.
-        after: Whether it is to be left out if the launch before it fails.
+        saved: What `Journal.save_ahead` has returned.
     """
 
+    program: ProcessProgram
     section: Section
     slot: int
     key: StepKey
     version: int
-    after: bool = False
+    saved: int = 0
 
     @property
     def step(self) -> int | None:
@@ -145,12 +147,16 @@ class ProcessProgram(HostProgram):
     def launch(
         self, section: Section, slot: int = 0, key: StepKey = FIRST_STEP
     ) -> None:
-        self.launch_after(False, section, slot, key)
+        self._worker.launch([self.prepare(section, slot, key)])
 
-    def launch_after(
-        self, after: bool, section: Section, slot: int, key: StepKey = FIRST_STEP
-    ) -> None:
-        """`launch`, perhaps only if the worker's launch before it succeeds."""
+    def prepare(
+        self,
+        section: Section,
+        slot: int = 0,
+        key: StepKey = FIRST_STEP,
+        saved: int = 0,
+    ) -> Launch:
+        """Note that a section is about to run."""
         if self._closed:
             raise ClosedError(f"a program on {self.device} was used after close")
         if section == "backward":
@@ -165,10 +171,13 @@ class ProcessProgram(HostProgram):
             self.launched.pop("commit", None)  # of an earlier step
         if self.lost is not None:
             raise self.lost.again()
-        launch = Launch(section, slot, key, self.version, after=after)
-        self._worker.launch(self, launch)
-        if section in ("forward", "step", "backward"):
-            self._backward_done = section != "forward"
+        return Launch(self, section, slot, key, self.version, saved)
+
+    def sent(self, launch: Launch, number: int) -> None:
+        """Note which request has told the worker of a launch."""
+        self.launched[launch.section] = launch.slot, number
+        if launch.section in ("forward", "step", "backward"):
+            self._backward_done = launch.section != "forward"
 
     def wait(self) -> None:
         self._worker.finish(self)
@@ -191,7 +200,7 @@ class ProcessProgram(HostProgram):
     def fuse(self, update: Program) -> FusedLaunches:
         """See `runtime.devices.fusing`."""
         assert isinstance(update, ProcessProgram)
-        return FusedLaunches(self, update)
+        return FusedLaunches(self._worker, self, update)
 
     def undo(self, section: Section) -> bool:
         launched = self.launched.get(section)
@@ -229,7 +238,7 @@ class ProcessProgram(HostProgram):
                 "backward belongs to, and the parameters have changed since: run the "
                 "forward again"
             )
-        return Launch("forward", launch.slot, launch.key, self.version)
+        return Launch(self, "forward", launch.slot, launch.key, self.version)
 
     def places(self) -> dict[str, list[list[int]]]:
         """Where its segments lie, by name and slot."""
@@ -251,8 +260,12 @@ class ProcessProgram(HostProgram):
 
 @dataclass(frozen=True, slots=True)
 class FusedLaunches:
-    """A step and its update, launched one behind the other and waited for once."""
+    """A step and its update, asked for one behind the other and waited for once.
 
+    What the update changes is saved here while the worker computes gradients.
+    """
+
+    worker: Worker
     training: ProcessProgram
     update: ProcessProgram
 
@@ -270,10 +283,12 @@ class FusedLaunches:
             training.write("input", name, array, slot)
         update.launched.clear()  # of an earlier step, which is not to be taken back
         try:
-            training.launch("step", slot, key)
+            launches = [training.prepare("step", slot, key)]
             if "commit" in training.plan.sections:
-                training.launch_after(True, "commit", slot)
-            update.launch_after(True, "update", 0)
+                launches.append(training.prepare("commit", slot))
+            self.worker.launch(launches)
+            saved = update.journal.save_ahead("update", 0, self.worker.is_heard)
+            self.worker.launch([update.prepare("update", saved=saved)], after=True)
             training.wait()
             update.wait()
         except BaseException:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from runtime.devices.process.journal import Journal
 from runtime.devices.process.journal_layout import SEGMENT, Layout
 from runtime.devices.process.memory import PRIVATE
 from runtime.errors import DeviceError
+from runtime.graph.plan import Section
 from runtime.transport.errors import describe
 from runtime.transport.frames import REQUESTS, Frame, pack, receive
 from runtime.transport.plans import decode
@@ -44,9 +44,8 @@ class Server:
         self._generation = generation
         self._memories: dict[int, SharedMemory] = {}
         self._programs: dict[int, Served] = {}
-        self._failed = False  # the last launch
-        self._arrived = select.poll()
-        self._arrived.register(connection, select.POLLIN)
+        self._at = 0  # which one of the launches of a request
+        self._failed = False  # one of the last launches
         self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
             "map": self._map,
             "unmap": self._unmap,
@@ -57,35 +56,26 @@ class Server:
         }
 
     def run(self) -> None:
-        """Answer until the parent closes the connection, which ends the process.
-
-        Requests that have come together are answered together: to wake the parent up
-        takes as long as a small launch.
-        """
-        answers = pack(self._done(0))
+        """Answer until the parent closes the connection, which ends the process."""
+        answer = pack(self._done(0))
         while True:
-            self._connection.sendall(answers)
+            self._connection.sendall(answer)
             try:
-                requests = self._requests()
+                request = receive(self._connection, REQUESTS)
             except (EOFError, ConnectionResetError):
                 os._exit(0)
-            answers = b"".join(self._answer(*request) for request in requests)
-
-    def _requests(self) -> list[tuple[Frame, list[int]]]:
-        """All that have come, once there is one."""
-        requests = [receive(self._connection, REQUESTS)]
-        while self._arrived.poll(0):
-            requests.append(receive(self._connection, REQUESTS))
-        return requests
+            answer = self._answer(*request)
 
     def _answer(self, frame: Frame, fds: list[int]) -> bytes:
         """Do what a request asks for."""
         answer = self._done(frame["number"])
         done = pack(answer)  # now, since what it takes is in no cache afterwards
+        self._at = 0
         try:
             self._handlers[frame["op"]](frame, fds)
         except Exception as error:
-            return pack({**answer, "op": "failed", **describe(error)})
+            failed = {**answer, "op": "failed", "at": self._at}
+            return pack({**failed, **describe(error)})
         return done
 
     def _map(self, frame: Frame, fds: list[int]) -> None:
@@ -131,28 +121,43 @@ class Server:
         served.csr[name, frame["slot"]] = block
 
     def _launch(self, frame: Frame, fds: list[int]) -> None:
-        served = self._programs[frame["program"]]
-        program, journal = served.program, served.journal
-        section, slot, number = frame["section"], frame["slot"], frame["number"]
         if frame["after"] and self._failed:
             raise DeviceError("what comes before it has failed")
         self._failed = True
+        for at, launch in enumerate(frame["launches"]):
+            self._at = at
+            self._run(frame["number"], *launch)
+        self._failed = False
+
+    def _run(
+        self,
+        number: int,
+        of: int,
+        section: Section,
+        slot: int,
+        seed: int,
+        step: int,
+        row: int,
+        version: int,
+        saved: int,
+    ) -> None:
+        served = self._programs[of]
+        program, journal = served.program, served.journal
         for (name, belongs_to), block in served.csr.items():
             if belongs_to == slot:
                 tensor = program.plan.csr[name]
                 program.csr_place(tensor, slot).matrix = block.read()
         if "parameter" in program.segments:
-            program.segments["parameter"].version = frame["version"]
-        journal.begin(section, slot, number)
+            program.segments["parameter"].version = version
+        journal.begin(section, slot, number, saved)
         try:
-            program.launch(section, slot, StepKey(*frame["key"]))
+            program.launch(section, slot, StepKey(seed, step, row))
             program.wait()
         except BaseException:
             journal.undo(section, slot, number)
             raise
         finally:
             journal.end(section, number)
-        self._failed = False
 
     def _close(self, frame: Frame, fds: list[int]) -> None:
         self._programs.pop(frame["program"]).program.close()

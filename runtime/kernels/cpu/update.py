@@ -4,8 +4,8 @@ The kernels are all made from one loop: a rule's vectors are loaded, computed an
 stored. An element's result does not depend on where a run of elements begins or ends,
 so that devices can share the work.
 
-A process that may be killed saves what it changes. It does so block by block, each just
-before the update that then finds it in the nearest cache.
+A process that may be killed saves what it changes and nobody has saved yet. It does so
+block by block, each just before the update that then finds it in the nearest cache.
 
 Next: `runtime.kernels.cpu.update_rules`.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from runtime.kernels.cpu.entry import named_kernel
-from runtime.kernels.cpu.threads import keep_order, write_shared
+from runtime.kernels.cpu.threads import keep_order, read_shared, write_shared
 from runtime.kernels.cpu.tuples import rule_arguments, store_vectors, tuple_at
 from runtime.kernels.cpu.update_rules import VECTOR_RULES
 from runtime.kernels.cpu.vector import (
@@ -104,7 +104,7 @@ def _make(name: str, rule: Callable[..., Any]) -> Callable[..., None]:
     ) -> None:
         for begin in range(0, size, BLOCK):
             end = min(begin + BLOCK, size)
-            if copies != 0:
+            if copies != 0 and read_shared(saved) < before + _ITEM_BYTES * end:
                 save_block(tensors, copies, read, begin, end, saved, before)
             run(tensors, gradients, devices, begin, end, hyper)
 

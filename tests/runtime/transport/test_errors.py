@@ -15,7 +15,7 @@ class OwnError(ValueError):
 
 
 def cross(error: BaseException) -> Exception:
-    frame = {"op": "failed", "number": 1, "generation": 1, **describe(error)}
+    frame = {"op": "failed", "number": 1, "generation": 1, "at": 0, **describe(error)}
     return rebuild(unpack(pack(frame)[4:], REPLIES), "worker 7")
 
 

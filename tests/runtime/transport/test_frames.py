@@ -82,6 +82,20 @@ def test_a_frame_that_comes_byte_by_byte(
     assert frames == [DONE, DONE]
 
 
+def test_a_frame_that_was_expected(pair: tuple[socket.socket, socket.socket]) -> None:
+    reader = FrameReader(pair[1], REPLIES)
+    expected = pack(DONE)
+    pair[0].send(expected[:-1])
+    assert reader.fill()
+    assert not reader.take(expected)
+    pair[0].send(expected[-1:] + pack({**DONE, "number": 4}))
+    assert reader.fill()
+    assert reader.take(expected)
+    assert not reader.take(expected)
+    assert not reader.take(b"")
+    assert reader.next() == {**DONE, "number": 4}
+
+
 def test_the_other_side_has_closed(pair: tuple[socket.socket, socket.socket]) -> None:
     pair[0].send(pack(DONE)[:-1])
     pair[0].close()

@@ -34,6 +34,9 @@ def answer(lie: str, generation: int, number: int) -> bytes:
             return pack({**honest, "number": number + 1})
         case "stale generation":
             return pack({**honest, "generation": generation - 1})
+        case "no such launch":
+            words = {"type": "ValueError", "message": "", "notes": [], "trace": ""}
+            return pack({**honest, "op": "failed", "at": 1, **words})
         case "answers to nothing":
             return pack({**honest, "number": 0}) + pack(honest)
     raise ValueError(lie)

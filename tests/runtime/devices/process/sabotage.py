@@ -97,9 +97,11 @@ class Saboteur:
         begin, end = journal.Journal.begin, journal.Journal.end
         save = journal.Journal.save
 
-        def begun(self: journal.Journal, section: Section, slot: int, n: int) -> None:
+        def begun(
+            self: journal.Journal, section: Section, slot: int, n: int, saved: int
+        ) -> None:
             saboteur.come(section, "saving")
-            begin(self, section, slot, n)
+            begin(self, section, slot, n, saved)
 
         def saved(self: journal.Journal, section: Section, slot: int) -> None:
             save(self, section, slot)

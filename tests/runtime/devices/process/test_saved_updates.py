@@ -18,6 +18,7 @@ import pytest
 
 from runtime.devices.cpu.device import CpuDevice, CpuProgram
 from runtime.devices.host import HostSegment
+from runtime.devices.process import journal
 from runtime.devices.process.journal import Bytes, Journal
 from runtime.devices.process.journal_layout import SEGMENT, Layout
 from runtime.graph.plan import Layout as Tensors
@@ -87,13 +88,18 @@ class Update:
         names = ("parameter", *(f"state.{state}" for state in STATES))
         return {name: self.segments[name].copy() for name in names}
 
-    def run(self, number: int) -> None:
+    def save_ahead(self, pieces: int) -> int:
+        """As a parent does that finds the time for so many pieces."""
+        left = iter(range(pieces))
+        return self.journal.save_ahead("update", 0, lambda: next(left, None) is None)
+
+    def run(self, number: int, saved: int = 0) -> None:
         """As a worker does."""
-        self.journal.begin("update", 0, number)
+        self.journal.begin("update", 0, number, saved)
         self.program.launch("update")
         self.journal.end("update", number)
 
-    def run_in_child(self, number: int, page: int, protection: int) -> int:
+    def run_in_child(self, number: int, saved: int, page: int, protection: int) -> int:
         """Run it where a page must not be touched so; the signal it dies by, or 0."""
         pid = os.fork()
         if pid == 0:
@@ -105,7 +111,7 @@ class Update:
                 ctypes.c_void_p(address), PAGE, protection
             )
             if not failed:
-                self.run(number)
+                self.run(number, saved)
             os._exit(failed)
         _, status = os.waitpid(pid, 0)
         return -os.waitstatus_to_exitcode(status)
@@ -138,8 +144,27 @@ def test_an_update_saves_itself_but_where_two_rows_write(update: Update) -> None
     assert all(4 * 40 <= span.end - span.begin <= 192 for span, _ in entry.kept)
 
 
+def test_what_is_saved_ahead_is_not_saved_again(update: Update) -> None:
+    update.fill(3)
+    saved = update.save_ahead(99)
+    assert saved == 4 * (PARAMETERS["w1"] + PARAMETERS["w2"])
+    copies = [
+        update.segments[SEGMENT][offset : offset + span.end - span.begin]
+        for kept in update.layout.entries["update"].within
+        for span, offset in kept
+    ]
+    for copy in copies:
+        copy[:] = 7
+    update.run(1, saved)
+    assert all((copy == 7).all() for copy in copies)
+
+
+@pytest.mark.parametrize("pieces", [0, 2, 99])
 @pytest.mark.parametrize("protection", [0, mmap.PROT_READ])
-def test_killed_at_the_first_touch_of_any_page(update: Update, protection: int) -> None:
+def test_killed_at_the_first_touch_of_any_page(
+    update: Update, protection: int, pieces: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "_AHEAD_BYTES", PAGE)
     update.fill(3)
     before = update.changing()
     update.run(1)
@@ -151,7 +176,8 @@ def test_killed_at_the_first_touch_of_any_page(update: Update, protection: int) 
         update.run(3 * page + 2)  # what it has saved must not be taken for the next
         update.fill(3)
         number = 3 * page + 3
-        died = update.run_in_child(number, page, protection)
+        saved = update.save_ahead(pieces)
+        died = update.run_in_child(number, saved, page, protection)
         assert died in (0, signal.SIGSEGV)
         deaths += died != 0
         changed += died != 0 and not same(update.changing(), before)

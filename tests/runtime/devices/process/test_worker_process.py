@@ -186,6 +186,7 @@ def test_an_exit_is_told_with_its_code_and_last_words(
         ("wrong number", "answer (number, generation) = (2, 1) to request (1, 1)"),
         ("stale generation", "answer (number, generation) = (1, 0) to request (1, 1)"),
         ("answers to nothing", "answer (number, generation) = (0, 1) to request"),
+        ("no such launch", "it broke the protocol: launch 1 of 1 failed"),
         ("closes and stays", "it closed the connection"),
     ],
 )
