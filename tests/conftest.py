@@ -1,6 +1,7 @@
 """What every test gets: a check that it left nothing behind, and calm Hypothesis.
 
-At the end of a run: what each part has taken.
+Processes that tests start read compiled modules. At the end of a run: what each part
+has taken.
 """
 
 from __future__ import annotations
@@ -17,14 +18,29 @@ from tests.leaks import Resources
 
 # The machine may be busy: a slow example is no failure. CI runs the same examples
 # every time, so that what fails there fails again.
-hypothesis.settings.register_profile("local", deadline=None)
 hypothesis.settings.register_profile(
-    "ci", deadline=None, derandomize=True, print_blob=True
+    "local", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.register_profile(
+    "ci",
+    hypothesis.settings.get_profile("local"),
+    derandomize=True,
+    print_blob=True,
 )
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "local")
 
+ENDING_SECONDS = 2.0
+"""For what is just ending when a test is over."""
 
 _spent = Spent()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Where Python is told to write no bytecode, each of hundreds of processes would
+    # compile all modules: a third of what a worker takes to start.
+    if os.environ.pop("PYTHONDONTWRITEBYTECODE", None):
+        kept = config.rootpath / ".pytest_cache" / "bytecode"
+        os.environ.setdefault("PYTHONPYCACHEPREFIX", str(kept))
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -44,7 +60,7 @@ def nothing_left_behind() -> Iterator[None]:
     yield
     # What is just ending (a thread that was told to, another process's tidying up) is
     # not left behind.
-    deadline = time.monotonic() + 2
+    deadline = time.monotonic() + ENDING_SECONDS
     while (left := Resources.now().beyond(before)) and time.monotonic() < deadline:
         time.sleep(0.01)
     if left:

@@ -57,7 +57,12 @@ def test_each_kind_is_found(
     pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    pytester.makeconftest("from tests.conftest import nothing_left_behind")
+    # What is left here stays: a short wait finds it.
+    pytester.makeconftest(
+        "from tests import conftest\n"
+        "from tests.conftest import nothing_left_behind\n"
+        "conftest.ENDING_SECONDS = 0.1\n"
+    )
     pytester.makepyfile(LEAVERS)
     result = pytester.runpytest_subprocess("-p", "no:cacheprovider")
     result.assert_outcomes(passed=6, errors=5)

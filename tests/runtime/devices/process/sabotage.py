@@ -15,8 +15,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import repeat
 
-import pytest
-
 from runtime.devices.contract import StepKey
 from runtime.devices.cpu.device import CpuProgram
 from runtime.devices.host import Bound, HostProgram
@@ -52,6 +50,8 @@ class Point:
 @contextmanager
 def sabotaged(point: Point) -> Iterator[None]:
     """All workers started in this block kill themselves at this point."""
+    import pytest  # here, since workers load this module too and do not need it
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(process, "COMMAND", ("-m", __name__))
         patch.setenv(VARIABLE, json.dumps(asdict(point)))
