@@ -22,17 +22,21 @@ class Source:
     batch_size = BATCH
 
     def __init__(
-        self, seconds: float = 0.0, count: int = COUNT, endless: bool = False
+        self,
+        seconds: float = 0.0,
+        count: int = COUNT,
+        waiting: trio.CancelScope | None = None,
     ) -> None:
         self.seconds = seconds
         self.count = count
-        self.endless = endless
+        self.waiting = waiting
 
     async def __aiter__(self) -> AsyncIterator[mx.io.DataBatch]:
         for number in range(self.count):
             await trio.sleep(self.seconds)
             yield batch(BATCH, number)
-        if self.endless:
+        if self.waiting is not None:
+            self.waiting.deadline = trio.current_time() + SECONDS
             await trio.sleep_forever()
 
 
@@ -63,8 +67,8 @@ async def test_compute_waits_and_the_history_names_the_stage() -> None:
 
 async def test_a_deadline_ends_the_waiting_at_a_whole_step() -> None:
     async with mx.Module(mlp(), context=[mx.cpu(0), mx.cpu(1)]) as module:
-        with trio.move_on_after(5 * SECONDS) as waiting:
-            await fit(module, Source(count=2, endless=True))
+        with trio.CancelScope() as waiting:
+            await fit(module, Source(count=2, waiting=waiting))
         assert waiting.cancelled_caught
         assert trio.current_time() < waiting.deadline + 1
         stopped = await module.get_params()

@@ -210,7 +210,7 @@ class WorkerProcess:
             and not select.select([self.pidfd], [], [], _EXIT_SECONDS)[0]
         ):
             # It has closed the connection, and goes on.
-            return self.kill("it closed the connection")
+            return self.kill(why or "it closed the connection")
         _, status, usage = os.wait4(self.pid, 0)
         self._process.returncode = os.waitstatus_to_exitcode(status)
         with suppress(ProcessLookupError, PermissionError):

@@ -16,6 +16,7 @@ from asyncmod import io
 from asyncmod.io import table_reader, text_parts
 from asyncmod.io.csv_iter import _NumberFile
 from asyncmod.testing import check_iterator
+from tests.timing import check_never_slow
 
 
 def write(path: Path, rows: Any) -> Path:
@@ -289,22 +290,26 @@ async def test_a_large_file_leaves_the_loop_free(tmp_path: Path) -> None:
     path = tmp_path / "data.csv"
     path.write_text(",".join(["0.123456"] * 50) + "\n")
     path.write_text(path.read_text() * 20000)
-    longest = 0.0
 
-    async def tick(task_status: Any) -> None:
-        nonlocal longest
-        task_status.started()
-        while True:
-            began = trio.current_time()
-            await trio.sleep(0.001)
-            longest = max(longest, trio.current_time() - began)
+    async def run() -> dict[str, float]:
+        longest = 0.0
 
-    iterator = io.CSVIter(data_csv=path, data_shape=50, batch_size=10000)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(tick)
-        assert [len(batch.data[0]) async for batch in iterator] == [10000, 10000]
-        nursery.cancel_scope.cancel()
-    assert longest < 0.02 * 10
+        async def tick(task_status: Any) -> None:
+            nonlocal longest
+            task_status.started()
+            while True:
+                began = trio.current_time()
+                await trio.sleep(0.001)
+                longest = max(longest, trio.current_time() - began)
+
+        iterator = io.CSVIter(data_csv=path, data_shape=50, batch_size=10000)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(tick)
+            assert [len(batch.data[0]) async for batch in iterator] == [10000, 10000]
+            nursery.cancel_scope.cancel()
+        return {"reading": longest} if longest > 0.02 * 10 else {}
+
+    await check_never_slow(run)
 
 
 @hypothesis.given(

@@ -14,6 +14,7 @@ import trio
 
 import asyncmod as mx
 from asyncmod.io import DataBatch, NDArrayIter
+from tests.timing import check_never_slow
 
 WIDTH = 5000  # so that the weight alone has 25 million elements
 BATCH = 512
@@ -48,12 +49,19 @@ def wide_net() -> mx.symbol.Symbol:
 
 @pytest.mark.parametrize("kind", ["cpu", "reference"])
 async def test_the_loop_runs_while_a_large_net_works(kind: str) -> None:
+    async def run() -> dict[str, float]:
+        waits = await longest_waits(getattr(mx, kind)(0))
+        return {name: wait for name, wait in waits.items() if wait > LONGEST_GAP}
+
+    await check_never_slow(run)
+
+
+async def longest_waits(context: mx.Context) -> dict[str, float]:
+    """How long another task had to wait at worst, by call."""
     random = np.random.default_rng(0)
     data = random.normal(size=(2 * BATCH, WIDTH)).astype(np.float32)
     source = NDArrayIter(data, data, BATCH, label_name="out_label")
-    module = mx.Module(
-        wide_net(), label_names=["out_label"], context=getattr(mx, kind)(0)
-    )
+    module = mx.Module(wide_net(), label_names=["out_label"], context=context)
     waits: dict[str, float] = {}
     seconds: dict[str, float] = {}
 
@@ -83,4 +91,4 @@ async def test_the_loop_runs_while_a_large_net_works(kind: str) -> None:
     print({name: round(wait, 4) for name, wait in waits.items()})
     print({name: round(spent, 3) for name, spent in seconds.items()})
     assert seconds["step"] >= SHORTEST_STEP
-    assert max(waits.values()) < LONGEST_GAP, waits
+    return waits

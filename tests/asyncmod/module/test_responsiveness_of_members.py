@@ -2,8 +2,7 @@
 
 Two things are measured while a call runs: how long another task has to wait (wall time,
 which a busy machine stretches), and how much processor time the event loop's thread
-spends in one go (which it stretches less). What a machine does beside holds up now one
-call, now another: a call is slow if it is slow in each of three runs.
+spends in one go (which it stretches less).
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ import asyncmod as mx
 from asyncmod import log
 from asyncmod.io import DataBatch, DataDesc, NDArrayIter
 from tests.asyncmod.module.test_responsiveness import LONGEST_GAP, ticking
+from tests.timing import check_never_slow
 
 WIDTH = 5000  # so that the weight alone has 25 million elements
 ROWS = 32
 MANY_ROWS = 2500
 LONGEST_WORK = 0.020
 """Seconds of processor time on the event loop's thread: the bound itself."""
-RUNS = 3
 
 
 class Work(trio.abc.Instrument):
@@ -83,16 +82,14 @@ class Watch:
 
 
 async def check(calls: Callable[[Watch], Awaitable[None]]) -> None:
-    """Run the calls until none of them was slow each time."""
-    always: dict[str, tuple[float, float]] = {}
-    for run in range(RUNS):
+    """Fail if a call holds the event loop up each time."""
+
+    async def run() -> dict[str, tuple[float, float]]:
         watch = Watch()
         await calls(watch)
-        slow = watch.slow()
-        always = {n: s for n, s in slow.items() if run == 0 or n in always}
-        if not always:
-            return
-    pytest.fail(f"the event loop was held up (seconds of work, of waiting): {always}")
+        return watch.slow()
+
+    await check_never_slow(run)
 
 
 def wide_net() -> mx.symbol.Symbol:
