@@ -204,6 +204,17 @@ def test_a_worker_that_breaks_the_protocol_is_killed(
     assert not alive(caught.value.pid)
 
 
+def test_a_worker_that_takes_long_to_die_has_died_of_what_it_was_killed_for(
+    device: ProcessDevice, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "COMMAND", ("-m", liar.__name__))
+    monkeypatch.setenv(liar.VARIABLE, "nonsense")
+    ended = iter([[], [0]])  # not in time, then it has
+    monkeypatch.setattr(process.select, "select", lambda *args: (next(ended), [], []))
+    with pytest.raises(WorkerDied, match="it broke the protocol: not a frame"):
+        compiled(device)
+
+
 def test_after_a_death_that_was_told_the_next_call_starts_another(
     device: ProcessDevice,
 ) -> None:
