@@ -109,7 +109,7 @@ class Program(Protocol):
     ) -> Array:
         """Wait for what was launched, then return a copy of the named tensor.
 
-        A CSR input is read densely.
+        A CSR input is read as a scipy.sparse CSR matrix.
 
         Args:
             segment: The tensor's segment.
@@ -139,7 +139,7 @@ class Program(Protocol):
         ...
 
     def undo(self, section: Section) -> bool:
-        """Take back what the last launch of "commit" or "update" has changed.
+        """Take back what the last launch of a section has changed in place.
 
         Returns:
             Whether the memory now is as it was before; most devices cannot do it.

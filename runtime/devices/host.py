@@ -216,8 +216,8 @@ class HostProgram:
     ) -> Array:
         self.wait()
         if segment == "input" and name in self.plan.csr:
-            whole: Array = self.csr_place(self.plan.csr[name], slot).value.toarray()
-            return whole
+            matrix: Array = self.csr_place(self.plan.csr[name], slot).value.copy()
+            return matrix
         tensor = self._tensor(segment, name, slot)[:rows]
         if out is None:
             return tensor.copy()

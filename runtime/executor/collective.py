@@ -148,9 +148,8 @@ class Update:
         own: list[Undo] = []
         try:
             self._check(step.part, step.error)
-            if self._memory.drops:
-                own = self._undo(replica, step.part, computes=compute is not None)
-                step.undo += own
+            own = self._undo(replica, step.part, computes=compute is not None)
+            step.undo += own
             if compute is not None:
                 compute()
             self.programs.add(index, step.part)
@@ -168,11 +167,14 @@ class Update:
             _run_all(own)
             return False
         begin = time.perf_counter()
-        if step.updates:
-            reduced = not self._crosses or self.reduction.reduce(index, step)
-            if not reduced or not self._prepare(index, step.prepared):
-                _run_all(own)
-                return False
+        try:
+            ready = not step.updates or self._make_ready(index, step)
+        except BaseException:
+            _run_all(own)
+            raise
+        if not ready:
+            _run_all(own)
+            return False
         try:
             self._apply(replica, compute is not None, step.updates, step.undo)
         except BaseException as error:
@@ -285,20 +287,22 @@ class Update:
     def _undo(
         self, replica: AnyReplica, part: Part | None, *, computes: bool
     ) -> list[Undo]:
-        """What a device takes back of a step that is to be done again."""
+        """What a device takes back of the sums of a step that is none."""
         added = partial(self.programs.take_back, replica.index, part)
         return [added, partial(replica.take_back_sums, "step")] if computes else [added]
 
-    def _prepare(self, index: int, prepared: Barrier | None) -> bool:
+    def _make_ready(self, index: int, step: Step) -> bool:
         """Compute beside what is there; False if another device failed in it."""
-        if prepared is None:
+        if self._crosses and not self.reduction.reduce(index, step):
+            return False
+        if step.prepared is None:
             return True
         try:
             self.programs.prepare(index)
         except BaseException:
-            prepared.fail()
+            step.prepared.fail()
             raise
-        return prepared.wait()
+        return step.prepared.wait()
 
     def _apply(
         self, replica: AnyReplica, commits: bool, updates: bool, undo: list[Undo]

@@ -86,7 +86,10 @@ async def drop(family: Family, died: WorkerDied) -> None:
     except BaseException:
         await _close(formed, memory, formed[0].calls.crew)
         raise
-    await _change(family, formed, memory, lost)
+    another = await _change(family, formed, memory, lost)
+    if another is not None:
+        with trio.CancelScope(shield=True):
+            await drop(family, another)
 
 
 async def _form(
@@ -121,14 +124,18 @@ async def _change(
     formed: Sequence[Formed],
     memory: Memory,
     lost: Mapping[int, WorkerDied],
-) -> None:
-    """Let the groups run what was formed; what they ran until now is freed."""
+) -> WorkerDied | None:
+    """Let the groups run what was formed; what they ran until now is freed.
+
+    Returns:
+        The death of one more device, in a forward that was done again.
+    """
     changed = [new for new in formed if new.group in family.groups]
     gone = [new for new in formed if new not in changed]
     old = [Formed.now(new.group) for new in changed]
     if not old:  # all were closed meanwhile
         await _close(formed, memory, formed[0].calls.crew)
-        return
+        return None
     before, calls = old[0].binding.memory, old[0].calls
     forwards = [
         RepeatedForward(new.spec, is_train, was.binding, new.binding)
@@ -174,6 +181,8 @@ async def _change(
                 "rest",
                 [rest[i] if i in lost else nothing for i in range(len(rest))],
             )
+    errors = (error for forward in again for error in forward.errors)
+    return next((error for error in errors if isinstance(error, WorkerDied)), None)
 
 
 async def _close(formed: Sequence[Formed], memory: Memory, crew: Crew) -> None:

@@ -42,8 +42,9 @@ class Passes:
         self._replicas = binding.replicas
         self._outputs = binding.outputs
         self._heads = heads
-        commits = bool(binding.plan.sections.get("commit"))
-        self._together = commits or self._memory.drops
+        plan = binding.plan
+        changes = bool(plan.sections.get("commit") or plan.accumulated)
+        self._together = changes or self._memory.drops
         training = binding.replicas[0].training
         self._cheap_training = training is not None and training.inline
 
@@ -84,14 +85,12 @@ class Passes:
                 )()
             except BaseException:
                 computed.fail()
-                if self._memory.drops:
-                    replica.take_back_sums("backward")
+                replica.take_back_sums("backward")
                 raise
             if not self._together:
                 return
             if not computed.wait():
-                if self._memory.drops:
-                    replica.take_back_sums("backward")
+                replica.take_back_sums("backward")
                 return
             try:
                 replica.commit()
@@ -99,8 +98,7 @@ class Passes:
                 committed.wait()  # nobody begins anything else before this has ended
                 for other in self._replicas:
                     other.take_back()
-                    if self._memory.drops:
-                        other.take_back_sums("backward")
+                    other.take_back_sums("backward")
                 raise
             committed.arrive()
 

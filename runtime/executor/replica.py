@@ -83,6 +83,9 @@ class Replica:
         self.states = StateInputs(spec.states, rows, memory.states[index])
         self._takes_all = not spec.states and not any(self._selections.values())
         self._last: tuple[Program, int] | None = None
+        self._fed: tuple[Program, int] | None = (
+            None  # of a forward done again, lost too
+        )
         self._key = FIRST_STEP
         self._slot = 0
         self._adding: Section | None = None  # what has begun to add to gradients
@@ -155,9 +158,10 @@ class Replica:
 
     def last_inputs(self, names: Sequence[str]) -> dict[str, Array]:
         """This device's part of the inputs of the last forward; {} if it had none."""
-        if self._last is None:
+        place = self._last or self._fed
+        if place is None:
             return {}
-        program, slot = self._last
+        program, slot = place
         return {name: program.read("input", name, slot) for name in names}
 
     def forward_again(
@@ -176,6 +180,7 @@ class Replica:
             selection = self._selections[name]
             part = array if selection is None else array[selection]
             program.write("input", name, part, slot)
+        self._fed = program, slot
         program.launch("forward" if is_train else "predict", slot, self._key)
         program.wait()
         self._last = program, slot
@@ -337,8 +342,11 @@ class Replica:
             return
         program, slot = self._last
         is_train = program is self.training
-        names = (i.name for i in self._spec.inputs)
+        names = [i.name for i in self._spec.inputs]
         values = {name: program.read("input", name, slot) for name in names}
+        for name in self._spec.csr:
+            matrix: Any = values[name]
+            values[name] = matrix.toarray()
         for segment in ("parameter", "auxiliary"):
             for name in program.plan.tensors[segment]:
                 values[name] = self.storage.read(segment, name)

@@ -7,6 +7,7 @@ refuses a split because a slice comes out empty, the slice stays and its device 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -85,7 +86,14 @@ def merged_shape(
 
 
 def merge(parts: Sequence[Array], axis: int) -> Array:
-    """Parts put together along an axis; axis -1, or one part, gives the first."""
+    """Parts put together along an axis; axis -1, or one part, gives the first.
+
+    CSR matrices are put together by rows, as they are split.
+    """
     if axis < 0 or len(parts) == 1:
         return parts[0]
+    if hasattr(parts[0], "tocsr"):
+        # Here, since only those who have CSR inputs need SciPy.
+        whole: Array = import_module("scipy.sparse").vstack(parts, format="csr")
+        return whole
     return np.concatenate(parts, axis=axis)

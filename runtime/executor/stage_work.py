@@ -36,6 +36,7 @@ class StageWork:
     Attributes:
         training, inference: The programs; None until compiled.
         ready: Whether the last training forward succeeded, for the backward.
+        adding: Whether this pass has begun to add to gradients.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class StageWork:
         self.training: Program | None = None
         self.inference: Program | None = None
         self.ready = False
+        self.adding = False
         self._stage = stage
         self._links = links
         self._staging = staging
@@ -117,6 +119,7 @@ class StageWork:
 
         def run() -> None:
             assert program is not None
+            self.adding = True
             program.launch("backward", slot)
             program.wait()
 
@@ -135,6 +138,13 @@ class StageWork:
         return not self._commits or (
             self.training is not None and self.training.undo("commit")
         )
+
+    def take_back_sums(self) -> bool:
+        """Take back what this pass has added; False if the device cannot do that."""
+        program, began, self.adding = self.training, self.adding, False
+        if program is None or not began or not program.plan.accumulated:
+            return True
+        return program.undo("backward")
 
     def close(self) -> None:
         """Free the programs; idempotent."""

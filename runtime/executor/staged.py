@@ -126,6 +126,8 @@ class StagedReplica:
     def backward(self, heads: Mapping[str, Array]) -> None:
         """A backward after a training forward; `heads` are given to the leader."""
         self._passes += 1
+        for work in self._work:
+            work.adding = False
         failure: BaseException | None = None
         if not all(work.ready for work in self._work):
             failure = GradientError("backward needs a training forward before it")
@@ -142,8 +144,12 @@ class StagedReplica:
         return all(undone)
 
     def take_back_sums(self, section: Section) -> bool:
-        """Nothing was kept of what was added to gradients."""
-        return False
+        """Take back what the last pass has added to gradients of parameters.
+
+        False if the device cannot do that.
+        """
+        undone = [work.take_back_sums() for work in self._work]
+        return all(undone)
 
     def compute(
         self,
@@ -270,6 +276,8 @@ class StagedReplica:
         """Count a forward, and note what it is to run on."""
         self._passes += 1
         self._trained = training
+        for work in self._work:
+            work.adding = False
         if not self.is_idle:
             self._given |= inputs
         if training:

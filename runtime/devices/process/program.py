@@ -293,6 +293,7 @@ class FusedLaunches:
             update.wait()
         except BaseException:
             update.failure = None  # it says only that it was left out
+            training.undo("step")
             training.undo("commit")
             update.undo("update")
             raise

@@ -311,6 +311,39 @@ def test_a_backward_that_fails_commits_nothing(index: int, tmp_path: Path) -> No
     mx.run(main)
 
 
+@pytest.mark.parametrize(
+    ("how", "section", "count"),
+    [
+        (mx.Module.forward_backward, "backward", 2),
+        (mx.Module.forward_backward, "commit", 2),
+        (mx.Module.step, "backward", 2),
+        (mx.Module.step, "update", 2),
+        (mx.Module.step, "update", 1),
+    ],
+)
+def test_what_a_lost_pass_has_added_to_gradients_is_taken_back(
+    how: Callable[..., Awaitable[None]], section: str, count: int
+) -> None:
+    async def main() -> None:
+        first, second, *_ = batches()
+        launch = 1 if section == "update" else 2
+        with sabotaged(Point(section, (1,), launch, index=count - 1)):
+            mod = mx.Module(
+                net(), context=devices(mx.cpu, "process", count), on_worker_death="fail"
+            )
+            shapes = [("data", (BATCH, FEATURES))], [("softmax_label", (BATCH,))]
+            await mod.bind(*shapes, grad_req="add")
+            await mod.init_params()
+            await mod.init_optimizer()
+            await mod.forward_backward(first)
+            before = await mod.get_grads()
+            with pytest.raises(mx.errors.WorkerDied):
+                await how(mod, second)
+            assert same(await mod.get_grads(), before)
+
+    mx.run(main)
+
+
 def test_more_deaths_than_are_borne_are_raised(tmp_path: Path) -> None:
     async def main() -> None:
         with sabotaged(Point("update", (1, 1, 1))):

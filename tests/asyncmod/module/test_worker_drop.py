@@ -7,6 +7,7 @@ do, so that the trainings to compare with run on threads.
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ from structlog.testing import capture_logs
 import asyncmod as mx
 from runtime.actors import current_runtime
 from runtime.executor.accumulation import Accumulation
+from runtime.executor.repeating import RepeatedForward
+from runtime.executor.replica import Replica
 from runtime.executor.snapshot import Carried
 from tests.asyncmod.module.nets import FEATURES, aux_values, rows, same, values
 from tests.asyncmod.module.test_worker_death import (
@@ -54,7 +57,12 @@ async def continued(
     mod: mx.Module, kept: list[int], path: Path, optimizer: Any = None
 ) -> mx.Module:
     """Another module on some of the contexts, in the state of this one."""
-    other = mx.Module(mod.symbol, context=[mod.contexts[i] for i in kept])
+    other = mx.Module(
+        mod.symbol,
+        label_names=mod.label_names,
+        state_names=mod.inside.state_names,
+        context=[mod.contexts[i] for i in kept],
+    )
     await other.bind(mod.data_shapes, mod.label_shapes)
     await other.set_params(*await mod.get_params())
     await other.init_optimizer(optimizer=optimizer or "sgd", optimizer_params=SETTINGS)
@@ -323,6 +331,35 @@ def test_killed_by_hand(section: str, row: int | str, tmp_path: Path) -> None:
     """A forward that is lost before its backward is done again over the rest."""
     point = Point(section, (row,), launch=2, index=1)
     goes_on(point, tmp_path / "states", step=1, how=by_hand)
+
+
+def test_killed_in_a_forward_that_is_done_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A second device dies while a forward moves from the first: it moves on."""
+    run = RepeatedForward._run
+
+    def killed(self: RepeatedForward, replica: Replica) -> None:
+        if replica.index == 1 and len(self._new) == 2:
+            pid = replica._device.worker.process.pid  # type: ignore[attr-defined]
+            os.kill(pid, signal.SIGKILL)
+        run(self, replica)
+
+    monkeypatch.setattr(RepeatedForward, "_run", killed)
+
+    async def main(worker: str, contexts: int, **settings: Any) -> Any:
+        mx.seed(5)
+        mod = await bound(devices(mx.cpu, worker, contexts), **settings)
+        await mod.forward(batches()[0], is_train=True)
+        await mod.backward()
+        assert mod.contexts == [mx.cpu(0, worker=worker)]
+        return await mod.get_grads(), await mod.get_outputs()
+
+    expected = mx.run(main, "thread", 1)
+    with sabotaged(Point("backward", (1,), index=1)):
+        assert same(
+            mx.run(lambda: main("process", 3, on_worker_death="drop")), expected
+        )
 
 
 def test_gradients_of_inputs_can_be_had_after_the_drop() -> None:

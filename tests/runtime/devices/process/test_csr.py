@@ -82,7 +82,7 @@ def test_any_number_of_elements_in_few_blocks(program: ProcessProgram) -> None:
     for elements in (0, 10, 12, 400, 0, 500, 599, ROWS * COLUMNS, 3):
         value = matrix(elements)
         np.testing.assert_array_equal(square(program, value), value.toarray() ** 2)
-        np.testing.assert_array_equal(program.read("input", "x"), value.toarray())
+        assert (program.read("input", "x") != value).nnz == 0
         sizes.append(program.csr_inputs.blocks["x", 0].memory.nbytes)
     # Made for 0, 400 and ROWS * COLUMNS elements.
     assert sorted(sizes) == sizes
