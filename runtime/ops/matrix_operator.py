@@ -1,7 +1,7 @@
 """Operators on matrices, or on stacks of them: what they are made from.
 
-The last two axes of an array are a matrix. A gradient rule is given the attributes, the
-gradient of the (last) output, the inputs, and that output.
+The last two axes of an array are a matrix. A gradient rule is given the attributes,
+gradients of the outputs that have slopes, the list of inputs, and those outputs.
 """
 
 from __future__ import annotations
@@ -37,19 +37,22 @@ class MatrixOperator:
         name: MXNet's, without `linalg_`.
         attributes: See `Operator`.
         inputs: Their names.
-        shape: Of the output, from the attributes and the shapes of up to two inputs.
+        shape: Of all outputs, or of each, from the attributes and the shapes of up to
+            two inputs.
         apply: The definition: attributes and inputs to output, or outputs.
         gradients: The gradient rule.
         outputs: Their names.
+        slopes: How many of the last outputs have some; a sign has none.
     """
 
     name: str
     attributes: type
     inputs: tuple[str, ...]
-    shape: Callable[..., Sizes]
+    shape: Callable[..., Sizes | list[Sizes]]
     apply: Apply
     gradients: Gradients
     outputs: tuple[str, ...] = ("output",)
+    slopes: int = 1
 
 
 def register_matrix_operator(row: MatrixOperator) -> None:
@@ -59,8 +62,11 @@ def register_matrix_operator(row: MatrixOperator) -> None:
         if not all(is_known(each) for each in inputs[:2]):
             return inputs, outputs
         found = row.shape(p, *inputs[:2])
-        rest = [unify(each, found) for each in inputs[2:]]  # C
-        return [*inputs[:2], *rest], [unify(each, found) for each in outputs]
+        shapes = found if isinstance(found, list) else [found] * len(outputs)
+        rest = [unify(each, shapes[0]) for each in inputs[2:]]  # C
+        return [*inputs[:2], *rest], [
+            unify(each, shape) for each, shape in zip(outputs, shapes, strict=True)
+        ]
 
     def forward(
         p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
@@ -78,13 +84,12 @@ def register_matrix_operator(row: MatrixOperator) -> None:
         grads_in: Sequence[Any],
         mode: Mode,
     ) -> None:
-        head, output = grads_out[-1], outputs[-1]  # a sign has no slope
-        for place in grads_in:
-            if place is not None and head is None:
-                place[...] = 0
-        if head is None:
-            return
-        found = row.gradients(p, _wide(head), [*map(_wide, inputs)], _wide(output))
+        results = [_wide(output) for output in outputs[-row.slopes :]]
+        heads = [
+            np.zeros_like(result) if head is None else _wide(head)
+            for head, result in zip(grads_out[-row.slopes :], results, strict=True)
+        ]
+        found = row.gradients(p, *heads, [*map(_wide, inputs)], *results)
         for place, part in zip(grads_in, found, strict=True):
             if place is not None:
                 place[...] = part
@@ -99,7 +104,10 @@ def register_matrix_operator(row: MatrixOperator) -> None:
             shape=shape,
             forward=forward,
             backward=backward,
-            saved=Saved(tuple(range(len(row.inputs))), (len(row.outputs) - 1,)),
+            saved=Saved(
+                tuple(range(len(row.inputs))),
+                tuple(range(len(row.outputs)))[-row.slopes :],
+            ),
         )
     )
 

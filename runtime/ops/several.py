@@ -88,7 +88,7 @@ register(
 
 @dataclass(frozen=True)
 class Several:
-    """Attributes of add_n."""
+    """Attributes of operators that take any number of inputs, and no others."""
 
     num_args: int
 
@@ -101,7 +101,8 @@ class Stack:
     axis: int = 0
 
 
-def _names(p: Any) -> tuple[str, ...]:
+def argument_names(p: Any) -> tuple[str, ...]:
+    """Names of the inputs of an operator that counts them by `num_args`."""
     return tuple(f"arg{i}" for i in range(p.num_args))
 
 
@@ -166,7 +167,7 @@ register(
         name="add_n",
         aliases=("ElementWiseSum", "_sum"),
         attributes=Several,
-        inputs=_names,
+        inputs=argument_names,
         shape=one_shape,
         forward=_add_forward,
         backward=_add_backward,
@@ -178,7 +179,7 @@ register(
     Operator(
         name="stack",
         attributes=Stack,
-        inputs=_names,
+        inputs=argument_names,
         shape=_stack_shape,
         forward=_stack_forward,
         backward=_stack_backward,

@@ -60,13 +60,14 @@ def _digamma(x: float) -> float:
 
 erf = _each(math.erf)
 digamma = _each(_digamma)
+gammaln = _each(math.lgamma)
 SLOPE_OF_ERF = 2 / math.sqrt(math.pi)
 
 TABLE = (
     row("erf", erf, lambda g, x: g * SLOPE_OF_ERF * np.exp(-x * x)),
     row("erfinv", _each(_erfinv), lambda g, y: g / SLOPE_OF_ERF * np.exp(y * y)),
     row("gamma", _each(math.gamma), lambda g, x, y: g * y * digamma(x)),
-    row("gammaln", _each(math.lgamma), lambda g, x: g * digamma(x)),
+    row("gammaln", gammaln, lambda g, x: g * digamma(x)),
 )
 
 for _row in TABLE:

@@ -1,4 +1,7 @@
-"""Operators on matrices, their inputs and attributes; recorded with MXNet 1.9.1."""
+"""Operators on matrices, their inputs and attributes; recorded with MXNet 1.9.1.
+
+MXNet has no gradient of khatri_rao.
+"""
 
 from __future__ import annotations
 
@@ -95,4 +98,8 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
         [_any(3, 2)],
         {"indices": (), "axis": 0, "sections": 3, "squeeze_axis": True},
     ),
+    "gelqf": ("linalg_gelqf", [_any(2, 3, 4)], {}),
+    "gelqf_of_square": ("linalg_gelqf", [_any(3, 3)], {}),
+    "syevd": ("linalg_syevd", [_positive(2, 4, 4)], {}),
+    "khatri_rao": ("khatri_rao", [_any(2, 3), _any(4, 3), _any(3, 3)], {"num_args": 3}),
 }

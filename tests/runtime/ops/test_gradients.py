@@ -75,6 +75,7 @@ def hinge(margin: float, scale: float, power: int) -> Loss:
 
 
 LABEL = np.array([2.0, 0.0, 3.0])
+COUNTS = np.array([[0.0, 1.0, 2.0], [5.0, 1.0, 0.0]])
 TARGET = np.linspace(-1, 1, 12).reshape(3, 4)
 IMAGE = (2, 4, 7, 6)
 BATCH_NORM = ((4, 3, 2), (3,), (3,), (3,), (3,))
@@ -577,6 +578,22 @@ ROWS = [
     # Without penalty: MXNet's rule for it is not a derivative (see its own tests).
     Row("IdentityAttachKLSparseReg", ((4, 3), (3,)), {"penalty": "0"}, (0.2, 0.8)),
     Row("make_loss", loss=lambda y: float(y.sum())),
+    *(
+        Row(f"_random_pdf_{name}", shapes, {"is_log": is_log}, (0.2, 0.8), fixed)
+        for name, shapes, fixed in (
+            ("uniform", ((2, 3), (2,)), {"low": np.array([-1.0, 0.0])}),
+            ("uniform", ((2, 3), (2,)), {"high": np.array([1.0, 2.0])}),
+            ("normal", ((2, 3), (2,), (2,)), {}),
+            ("gamma", ((2, 3), (2,), (2,)), {}),
+            ("exponential", ((2, 3), (2,)), {}),
+            ("poisson", ((2,),), {"sample": COUNTS}),
+            ("negative_binomial", ((2,), (2,)), {"sample": COUNTS}),
+            ("generalized_negative_binomial", ((2,), (2,)), {"sample": COUNTS}),
+            ("dirichlet", ((2, 4, 3), (2, 3)), {}),
+            ("dirichlet", ((4, 3), (3,)), {}),
+        )
+        for is_log in ("False", "True")
+    ),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,27 +9,22 @@ import pytest
 
 from runtime.errors import OperatorError, ShapeError
 from runtime.graph import registry
-from runtime.graph.attributes import to_text
-from runtime.graph.ir import Entry, Graph, Node
-from runtime.ops import matrix_factors, matrix_parts, matrix_products
+from runtime.ops import (
+    matrix_decompositions,
+    matrix_factors,
+    matrix_parts,
+    matrix_products,
+)
 from tests.golden.linear_algebra_cases import CASES
-from tests.runtime.ops.interpreter import Pass, backward, forward, node
+from tests.runtime.ops.interpreter import backward
+from tests.runtime.ops.recorded import check, run
 
 ROWS = (
     *matrix_products.OPERATORS,
     *matrix_factors.OPERATORS,
     *matrix_parts.OPERATORS,
+    *matrix_decompositions.OPERATORS,
 )
-FILE = Path(__file__).parents[2] / "golden" / "linear_algebra.npz"
-
-
-def run(operator: str, *inputs: Any, **attributes: Any) -> Pass:
-    text = {name: to_text(value) for name, value in attributes.items()}
-    variables = [Entry(Node(f"in{i}")) for i in range(len(inputs))]
-    made = node("op", operator, variables, **text)
-    outputs = tuple(Entry(made, i) for i in range(len(made.output_names)))
-    values = {f"in{i}": np.asarray(array) for i, array in enumerate(inputs)}
-    return forward(Graph(outputs), values, True, 0)
 
 
 def test_every_operator_has_a_case() -> None:
@@ -39,20 +33,7 @@ def test_every_operator_has_a_case() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_as_in_mxnet(name: str) -> None:
-    operator, inputs, attributes = CASES[name]
-    with np.load(FILE) as golden:
-        done = run(operator, *inputs, **attributes)
-        heads = []
-        for i, output in enumerate(done.outputs):
-            want = golden[f"{name}/output{i}"]
-            assert output.shape == want.shape
-            np.testing.assert_allclose(output, want, rtol=1e-9, atol=1e-12)
-            heads.append(np.linspace(-1, 2, output.size).reshape(output.shape))
-        names = {f"in{i}" for i in range(len(inputs))}
-        grads = backward(done, heads, names)
-        for i in range(len(inputs)):
-            want = golden[f"{name}/gradient{i}"]
-            np.testing.assert_allclose(grads[f"in{i}"], want, rtol=1e-8, atol=1e-11)
+    check("linear_algebra.npz", name, CASES[name])
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -64,7 +45,7 @@ def test_gradients_are_slopes(name: str) -> None:
     names = {f"in{i}" for i in range(len(inputs))}
     grads = backward(done, heads, names)
     directions = [generator.normal(size=array.shape) for array in inputs]
-    if operator == "linalg_potrf":  # of symmetric matrices alone
+    if operator in ("linalg_potrf", "linalg_syevd"):  # of symmetric matrices alone
         directions = [d + np.swapaxes(d, -1, -2) for d in directions]
     if operator == "linalg_potri":
         directions = [np.tril(d) for d in directions]
@@ -97,6 +78,10 @@ def test_gradients_are_slopes(name: str) -> None:
         ("linalg_trsm", [(3, 3), (2, 3)], {}, r"\(2, 3\) does not fit"),
         ("linalg_extractdiag", [(3, 3)], {"offset": 3}, "names no diagonal"),
         ("linalg_maketrian", [(2, 5)], {}, "5 numbers do not fill a triangle"),
+        ("linalg_gelqf", [(3, 2)], {}, r"more rows than columns, as \(3, 2\) has"),
+        ("linalg_syevd", [(3, 2)], {}, r"must be square, but the shape is \(3, 2\)"),
+        ("khatri_rao", [(3, 2), (3, 1)], {"num_args": 2}, "as many columns"),
+        ("khatri_rao", [(3, 2), (2,)], {"num_args": 2}, "two axes"),
         ("moments", [(2, 3)], {}, "`axes` must name one axis"),
         ("cumsum", [(2, 3)], {"axis": 2}, r"`axis` \(=2\)"),
         ("_split_v2", [(3, 5)], {"indices": (0, 7), "axis": 1}, "stay below 5"),
@@ -135,6 +120,15 @@ def test_half_precision(name: str) -> None:
         np.testing.assert_allclose(grads[key], slopes, rtol=0.01, atol=0.01)
 
 
+def test_equal_eigenvalues() -> None:
+    """Their vectors have no slope; what the values are does."""
+    done = run("linalg_syevd", np.eye(2))
+    grads = backward(done, [np.ones((2, 2)), np.array([1.0, 1.0])], {"in0"})
+    np.testing.assert_array_equal(grads["in0"], np.eye(2))
+    grads = backward(done, [None, np.array([2.0, 2.0])], {"in0"})
+    np.testing.assert_array_equal(grads["in0"], 2 * np.eye(2))
+
+
 def test_no_parts() -> None:
     with pytest.raises(OperatorError, match="one part or more"):
         run("_split_v2", np.ones((3, 5)), indices=())
@@ -169,4 +163,4 @@ def test_all_are_covered_here() -> None:
     """So that the table of gradients need not have them."""
     covered = {registry.get(operator).name for operator, *_ in CASES.values()}
     assert "cumsum" in covered
-    assert len(covered) == len(ROWS) + 3
+    assert len(covered) == len(ROWS) + 4
