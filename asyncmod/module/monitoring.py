@@ -51,6 +51,11 @@ class Recording:
         self._owner = owner
         self._shares = [_Share(monitor, monitor.step) for monitor in monitors]
 
+    def begin(self) -> None:
+        """Forget what was seen of a call that begins again."""
+        for share in self._shares:
+            share.results.clear()
+
     def __call__(self, seen: Observed) -> None:
         """Compute the statistics of a value."""
         for share in self._shares:

@@ -48,7 +48,19 @@ class Observed:
     is_input: bool = False
 
 
-Observe = Callable[[Observed], None]
+class Observe(Protocol):
+    """What looks at all values of one call, on the device threads."""
+
+    def begin(self) -> None:
+        """The call begins; again if a device was lost in it, and all is shown anew."""
+        ...
+
+    def __call__(self, seen: Observed) -> None:
+        """Look at a value; what it raises fails the call."""
+        ...
+
+
+Show = Callable[[Observed], None]
 
 
 class UnfusedPass:
@@ -60,7 +72,7 @@ class UnfusedPass:
         values: Mapping[str, Array],
         key: StepKey,
         device: int,
-        observe: Observe,
+        observe: Show,
     ) -> None:
         """Make it ready to run.
 
@@ -101,7 +113,7 @@ class UnfusedPass:
                     error.add_note(f"in the monitor's forward of `{node.name}`")
                     raise
 
-    def backward(self, heads: Mapping[str, Array], observe: Observe) -> None:
+    def backward(self, heads: Mapping[str, Array], observe: Show) -> None:
         """Compute gradients after `forward`; `heads` are those of the outputs."""
         self._observe = observe
         requests = self._request.gradients

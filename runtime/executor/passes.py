@@ -57,6 +57,8 @@ class Passes:
         """
         if is_train and not self._for_training:
             raise GradientError("a training forward needs a group bound for training")
+        if observe is not None:
+            observe.begin()
         cheap = self._cheap_training if is_train else self._cheap_inference
         jobs: list[Callable[[], None]] = []
         for replica in self._replicas:
@@ -74,6 +76,8 @@ class Passes:
         """Compute gradients; commit the auxiliary states on all devices or on none."""
         if not self._for_training:
             raise GradientError("backward needs a group bound for training")
+        if observe is not None:
+            observe.begin()
         parts = self._heads.split(heads)
         computed, committed = (Barrier(len(self._replicas)) for _ in range(2))
 

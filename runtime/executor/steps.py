@@ -306,6 +306,8 @@ class Steps:
                 )
                 jobs.append(partial(update.run_fused, member, step, meeting, launch))
             return jobs
+        if observe is not None:
+            observe.begin()
         for replica in self._replicas:
             compute = partial(replica.compute, inputs, copied, next_slot=next_slot)
             seen = watched(compute, replica, observe, forward=True, heads={})

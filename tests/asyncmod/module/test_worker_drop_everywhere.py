@@ -309,6 +309,33 @@ def test_the_history_tells_of_a_drop_once(
     assert (event["nbatch"], event["step"]) == (nbatch, step)
 
 
+@pytest.mark.parametrize(
+    ("section", "through_fit"), [("forward", True), ("update", False)]
+)
+def test_a_monitor_sees_a_lost_step_once(section: str, through_fit: bool) -> None:
+    """As it is done again over the rest; not what was seen of it before."""
+
+    async def main(worker: str, kept: list[int], **settings: Any) -> Any:
+        mx.seed(5)
+        with mx.name.NameManager():
+            contexts = [devices(mx.cpu, worker, 3)[i] for i in kept]
+            mod = await bound(contexts, **settings)
+        monitor = mx.mon.Monitor(1)
+        mod.install_monitor(monitor)
+        monitor.tic()
+        if through_fit:
+            step = await mod.inside.dispatch_step(batches()[0])
+            await step.wait()
+        else:
+            await mod.step(batches()[0])
+        return monitor.toc()
+
+    expected = mx.run(lambda: main("thread", [0, 2]))
+    with sabotaged(Point(section, (1,), index=1)):
+        got = mx.run(lambda: main("process", [0, 1, 2], on_worker_death="drop"))
+    assert got == expected
+
+
 def test_a_shape_that_comes_after_the_death(tmp_path: Path) -> None:
     """What is compiled then is compiled for the rest."""
 

@@ -474,24 +474,31 @@ async def test_states_reach_every_stage(place: str) -> None:
         np.testing.assert_array_equal(again, np.full_like(batch, 6))
 
 
+class Shown:
+    """The first value of each name."""
+
+    def __init__(self) -> None:
+        self.values: dict[tuple[Any, ...], Any] = {}
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        assert not self.values
+
+    def __call__(self, o: Observed) -> None:
+        with self._lock:
+            self.values.setdefault((o.device, o.phase, o.name), o.value.copy())
+
+
 @pytest.mark.parametrize("place", ["host", "crossed", "mixed"])
 async def test_monitors_see_the_whole_graph(place: str) -> None:
     seen: list[dict[tuple[Any, ...], Any]] = []
     for spec in (alone(chain(), len(PLACES[place][0])), at(place, chain())):
-        shown: dict[tuple[Any, ...], Any] = {}
-        lock = threading.Lock()
-
-        def observe(
-            o: Observed, shown: Any = shown, lock: threading.Lock = lock
-        ) -> None:
-            with lock:
-                shown.setdefault((o.device, o.phase, o.name), o.value.copy())
-
+        shown = Shown()
         async with open_group(spec) as group:
             sgd = Sgd(spec)
             await group.step(inputs_of(spec), sgd.updater)
-            await group.step(inputs_of(spec, 1), sgd.updater, observe)
-        seen.append(shown)
+            await group.step(inputs_of(spec, 1), sgd.updater, shown)
+        seen.append(shown.values)
     plain, staged = seen
     assert plain.keys() == staged.keys()
     assert any(name == "a_tanh_output" for _, _, name in plain)
@@ -505,7 +512,7 @@ async def test_a_monitored_step_that_fails_shows_nothing(
     place: str, group_: str
 ) -> None:
     spec = at(place, fragile_chain())
-    shown: list[str] = []
+    shown = Shown()
     async with open_group(spec) as group:
         sgd = Sgd(spec)
         await group.step(inputs_of(spec), sgd.updater)
@@ -515,14 +522,12 @@ async def test_a_monitored_step_that_fails_shows_nothing(
                 hooked(failing_on(failing, direction)),
                 pytest.raises(ArithmeticError),
             ):
-                await group.step(
-                    inputs_of(spec), sgd.updater, lambda o: shown.append(o.name)
-                )
-        assert shown == []
+                await group.step(inputs_of(spec), sgd.updater, shown)
+        assert not shown.values
         with hooked(failing_on(failing, "forward")), pytest.raises(ArithmeticError):
             await group.step(inputs_of(spec), sgd.updater)  # not monitored
-        await group.step(inputs_of(spec), sgd.updater, lambda o: shown.append(o.name))
-        assert "a_fc_output" in shown
+        await group.step(inputs_of(spec), sgd.updater, shown)
+        assert "a_fc_output" in {name for _, _, name in shown.values}
 
 
 async def test_wrong_inputs_are_refused() -> None:
