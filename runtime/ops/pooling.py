@@ -57,7 +57,8 @@ def _count(p: Pooling, size: int, kernel: int, stride: int, pad: int) -> int:
     ) + 1
 
 
-def _geometry(p: Pooling, size: tuple[int, ...]) -> Windows:
+def geometry(p: Pooling, size: tuple[int, ...]) -> Windows:
+    """The windows over an image of that size."""
     rank = len(size)
     ones, zeros = (1,) * rank, (0,) * rank
     if p.global_pool:
@@ -78,7 +79,8 @@ def _geometry(p: Pooling, size: tuple[int, ...]) -> Windows:
     return Windows(size, p.kernel, stride, ones, pad, count)
 
 
-def _shape(p: Pooling, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+def shape(p: Pooling, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+    """The shape rule."""
     check_layout(p.layout)
     if p.pool_type == "lp" and p.p_value not in (1, 2, 3):
         raise ShapeError(f"`p_value` (={p.p_value}) must be 1, 2 or 3 for lp pooling")
@@ -87,7 +89,7 @@ def _shape(p: Pooling, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]
     if data is not None:
         if not 3 <= len(data) <= 5:
             raise ShapeError("pooling needs data of 3 to 5 dimensions")
-        windows = _geometry(p, data[2:])
+        windows = geometry(p, data[2:])
         output = unify(output, (*data[:2], *windows.count), "output")
         assert output is not None
         data = (*output[:2], *data[2:])
@@ -115,7 +117,7 @@ def _divisor(p: Pooling, windows: Windows) -> Array:
     return reduce(np.multiply.outer, counts)
 
 
-def _fold(function: np.ufunc, padded: Array, windows: Windows) -> Array:
+def fold(function: np.ufunc, padded: Array, windows: Windows) -> Array:
     """Reduce every window to one element."""
     if padded.shape[2:] == windows.kernel:  # one window: let NumPy run over it
         axes = tuple(range(2, padded.ndim))
@@ -131,19 +133,19 @@ def _forward(
     p: Pooling, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
     (data,), (output,) = inputs, outputs
-    windows = _geometry(p, data.shape[2:])
+    windows = geometry(p, data.shape[2:])
     if p.pool_type == "max":
         # What a window that lies in the padding alone gives, as in MXNet.
         limits = np.finfo if data.dtype.kind == "f" else np.iinfo
         lowest = limits(data.dtype).min
         padded = windows.padded(data, lowest, data.dtype)
-        output[...] = _fold(np.maximum, padded, windows)
+        output[...] = fold(np.maximum, padded, windows)
         return
     wide = accumulator(data.dtype)
     padded = windows.padded(data, 0, wide)
     if p.pool_type == "lp":
         padded **= p.p_value
-    total = _fold(np.add, padded, windows)
+    total = fold(np.add, padded, windows)
     if p.pool_type == "avg":
         total /= _divisor(p, windows)
     elif p.pool_type == "lp":
@@ -151,7 +153,7 @@ def _forward(
     output[...] = total
 
 
-def _backward(
+def backward(
     p: Pooling,
     grads_out: Sequence[Any],
     inputs: Sequence[Any],
@@ -159,8 +161,9 @@ def _backward(
     grads_in: Sequence[Any],
     mode: Mode,
 ) -> None:
+    """The gradient rule."""
     (grad_in,) = grads_in
-    windows = _geometry(p, grad_in.shape[2:])
+    windows = geometry(p, grad_in.shape[2:])
     wide = accumulator(grad_in.dtype)
     grad = grads_out[0].astype(wide, copy=False)
     scattered = np.zeros((*grad_in.shape[:2], *windows.padded_size), wide)
@@ -200,9 +203,9 @@ register(
     Operator(
         name="Pooling",
         attributes=Pooling,
-        shape=_shape,
+        shape=shape,
         forward=_forward,
-        backward=_backward,
+        backward=backward,
         saved=_saved,
     )
 )

@@ -577,6 +577,14 @@ ROWS = [
     ),
     # Without penalty: MXNet's rule for it is not a derivative (see its own tests).
     Row("IdentityAttachKLSparseReg", ((4, 3), (3,)), {"penalty": "0"}, (0.2, 0.8)),
+    *(
+        Row(
+            "Pooling_v1",
+            (IMAGE,),
+            {"kernel": "(3, 2)", "stride": "(2, 2)", "pool_type": pool_type},
+        )
+        for pool_type in ("max", "avg", "sum")
+    ),
     Row("make_loss", loss=lambda y: float(y.sum())),
     *(
         Row(f"_random_pdf_{name}", shapes, {"is_log": is_log}, (0.2, 0.8), fixed)

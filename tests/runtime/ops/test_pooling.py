@@ -7,7 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.golden.pooling_v1_cases import CASES
 from tests.runtime.ops.interpreter import apply, backward
+from tests.runtime.ops.recorded import check
 
 WINDOW: Any = {"kernel": "(2, 2)", "stride": "(1, 1)"}
 
@@ -77,3 +79,9 @@ def test_same_convention_in_one_dimension() -> None:
     assert output.tolist() == [[[2, 4, 6, 6]]]
     (output,) = apply("Pooling", data, pool_type="avg", **attributes).outputs
     assert output.tolist() == [[[1, 3, 5, 6]]]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_older_pooling_as_in_mxnet(name: str) -> None:
+    """MXNet divides in single precision."""
+    check("pooling_v1.npz", name, CASES[name], outputs=1e-7, gradients=1e-7)
