@@ -78,7 +78,7 @@ def __getattr__(name: str) -> Any:
         return FUNCTIONS[name]
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if name in ("contrib", "linalg"):
+    if name in ("contrib", "histogram", "linalg"):
         from asyncmod.nd import operators
 
         return getattr(operators, name)
@@ -102,5 +102,5 @@ def __dir__() -> list[str]:
     from asyncmod.nd.updates import UPDATES
     from runtime.graph import registry
 
-    others = ("contrib", "linalg", "random", *_RANDOM)
+    others = ("contrib", "histogram", "linalg", "random", *_RANDOM)
     return sorted({*__all__, *FUNCTIONS, *UPDATES, *others, *registry.names()})

@@ -94,5 +94,17 @@ def _given(outputs: list[NDArray], out: Any) -> Any:
     return out
 
 
+def histogram(
+    a: np.ndarray[Any, Any],
+    bins: int | np.ndarray[Any, Any] = 10,
+    range: tuple[float, float] | None = None,
+) -> list[NDArray]:
+    """`mx.sym.histogram` of an array; `range` is that of its elements if not given."""
+    if range is None and not isinstance(bins, np.ndarray):
+        range = float(np.min(a)), float(np.max(a))
+    counts: list[NDArray] = operator_function("histogram")(a, bins=bins, range=range)
+    return counts
+
+
 linalg = Namespace("mx.nd.linalg", "_linalg_", make=operator_function)
 contrib = Namespace("mx.nd.contrib", "_contrib_", ABSENT["contrib"], operator_function)

@@ -133,6 +133,31 @@ def split_v2(
     )
 
 
+def histogram(
+    a: Symbol,
+    bins: int | Symbol = 10,
+    range: tuple[float, float] | None = None,
+    **kwargs: object,
+) -> Symbol:
+    """How many elements lie in each interval, and the intervals' ends.
+
+    Args:
+        a: The data.
+        bins: How many intervals of one width, or a symbol of their ends.
+        range: Where the first of so many begins and the last one ends.
+        **kwargs: As for operators.
+    """
+    make = operator_function("_histogram")
+    if isinstance(bins, Symbol):
+        return make(data=a, bins=bins, **kwargs)
+    if range is None:
+        raise ArgumentTypeError(
+            f"mx.sym.histogram() needs `range` with a number of `bins` (={bins}): the "
+            "two ends"
+        )
+    return make(data=a, bin_cnt=bins, range=range, **kwargs)
+
+
 def _apply(method: Method, swapped: Method, left: Operand, right: Operand) -> Symbol:
     if isinstance(left, Symbol):
         result = method(left, right)
