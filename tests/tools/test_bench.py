@@ -153,6 +153,15 @@ def test_a_batch_has_what_the_network_takes(bench: Modules, name: str) -> None:
         assert (data % 1 == 0).all()
 
 
+@pytest.mark.parametrize("name", ["W4", "W5"])
+async def test_a_module_of_a_workload_steps(bench: Modules, name: str) -> None:
+    async with bench.ours.ready_module(name, 1) as (mod, batch):
+        await mod.step(batch)
+        (output,) = await mod.get_outputs()
+    workload = bench.workloads.WORKLOADS[name]
+    assert output.shape == (math.prod(workload.label_shape), workload.classes)
+
+
 def test_every_rule_is_timed(bench: Modules) -> None:
     from runtime.ops.update import RULES
 

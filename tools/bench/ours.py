@@ -7,7 +7,10 @@ it, the devices are worker processes.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 from inputs import batch_of
 from measurement import Clock, Options, read_options, report
@@ -44,35 +47,40 @@ class SameBatch:
         """There is no beginning to go back to."""
 
 
-async def main(options: Options) -> None:
-    workload = WORKLOADS[options.workload]
+@asynccontextmanager
+async def ready_module(
+    name: str, devices: int, worker: Any = "thread", training: bool = True
+) -> AsyncIterator[tuple[mx.Module, mx.io.DataBatch]]:
+    """A module of a workload that can step, and a batch for it."""
+    workload = WORKLOADS[name]
     data, label = batch_of(workload)
-    batch = mx.io.DataBatch([data], [label])
-    net = symbol(options.workload, mx.symbol)
-    variant, _, worker = options.variant.partition("-")
-    worker = worker or "thread"
-    contexts = [mx.cpu(index, worker=worker) for index in range(options.threads)]
-    states = workload.state_names
-    async with mx.Module(net, context=contexts, state_names=states) as mod:
+    contexts = [mx.cpu(index, worker=worker) for index in range(devices)]
+    async with mx.Module(
+        symbol(name, mx.symbol), context=contexts, state_names=workload.state_names
+    ) as mod:
         await mod.bind(
             [mx.io.DataDesc("data", data.shape, layout=workload.layout)],
             [mx.io.DataDesc("softmax_label", label.shape, layout=workload.layout)],
-            for_training=options.training,
+            for_training=training,
         )
         await mod.init_params(mx.init.Xavier())
-        if options.training:
-            await mod.init_optimizer(
-                optimizer="sgd",
-                optimizer_params={
-                    "learning_rate": LEARNING_RATE,
-                    "momentum": MOMENTUM,
-                },
-            )
+        if training:
+            settings = {"learning_rate": LEARNING_RATE, "momentum": MOMENTUM}
+            await mod.init_optimizer(optimizer="sgd", optimizer_params=settings)
+        yield mod, mx.io.DataBatch([data], [label])
+
+
+async def main(options: Options) -> None:
+    variant, _, worker = options.variant.partition("-")
+    async with ready_module(
+        options.workload, options.threads, worker or "thread", options.training
+    ) as (mod, batch):
         clock = Clock(options.seconds, overlapping=variant != "single")
         if variant == "single":
             await one_by_one(mod, batch, clock, options.training)
         else:
-            batches = SameBatch(batch, workload.batch, mod, clock)
+            size = WORKLOADS[options.workload].batch
+            batches = SameBatch(batch, size, mod, clock)
             await pipelined(mod, batches, options.training)
     report("asyncmod", version("asyncmod"), options, clock)
 

@@ -15,11 +15,11 @@ import signal
 import threading
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
 from typing import Any
 
 import numpy as np
-from workloads import LEARNING_RATE, MOMENTUM, WORKLOADS, symbol
+from ours import ready_module
 
 import asyncmod as mx
 from runtime.devices.contract import Program
@@ -30,33 +30,23 @@ from runtime.graph.plan import DefinitionRow, Layout, Plan
 PERCENTILES = (0, 10, 50, 90, 99)
 
 
-async def module(workload: str, devices: int, worker: str) -> tuple[Any, Any]:
-    """A module that can step, and its batch."""
-    size = WORKLOADS[workload]
-    random = np.random.default_rng(0)
-    data = random.standard_normal((size.batch, *size.shape), np.float32)
-    label = random.integers(0, size.classes, size.batch).astype(np.float32)
-    contexts = [mx.cpu(i, worker=worker) for i in range(devices)]
-    mod = mx.Module(symbol(workload, mx.symbol), context=contexts)
-    await mod.bind([("data", data.shape)], [("softmax_label", label.shape)])
-    await mod.init_params(mx.init.Xavier())
-    settings = {"learning_rate": LEARNING_RATE, "momentum": MOMENTUM}
-    await mod.init_optimizer(optimizer_params=settings)
-    return mod, mx.io.DataBatch([data], [label])
-
-
 async def steps(workload: str, devices: int, seconds: float) -> None:
     """Training steps, by turns."""
-    modules = {w: await module(workload, devices, w) for w in ("thread", "process")}
-    taken: dict[str, list[float]] = {worker: [] for worker in modules}
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        for worker, (mod, batch) in modules.items():
-            await mod.step(batch)  # brings back into the caches what the other one took
-            for _ in range(4):
-                begin = time.perf_counter()
-                await mod.step(batch)
-                taken[worker].append(time.perf_counter() - begin)
+    workers = ("thread", "process")
+    taken: dict[str, list[float]] = {worker: [] for worker in workers}
+    async with AsyncExitStack() as opened:
+        modules = {
+            w: await opened.enter_async_context(ready_module(workload, devices, w))
+            for w in workers
+        }
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            for worker, (mod, batch) in modules.items():
+                await mod.step(batch)  # into the caches, what the other one drove out
+                for _ in range(4):
+                    begin = time.perf_counter()
+                    await mod.step(batch)
+                    taken[worker].append(time.perf_counter() - begin)
     for worker, times in taken.items():
         report(f"{workload} on {devices}, {worker}", times)
     ratios = np.divide(*(np.percentile(taken[w], PERCENTILES) for w in reversed(taken)))
