@@ -237,6 +237,7 @@ class Steps:
 
     def dispatch_again(self, pending: Pending) -> None:
         """Enqueue a step that was lost; it takes no place."""
+        self._calls.check_open()
         work = pending.work
         assert work is not None
         if work.part is not None:

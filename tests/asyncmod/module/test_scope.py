@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -109,21 +110,23 @@ def test_from_asyncio_in_a_thread() -> None:
     assert asyncio.run(main()) == 8
 
 
-async def test_closing_waits_for_a_step_that_runs() -> None:
+@pytest.mark.parametrize("call", [mx.Module.forward, mx.Module.step])
+async def test_closing_waits_for_a_call_that_runs(call: Callable[..., Any]) -> None:
+    """Which then returns as if nothing had been closed."""
     done: list[str] = []
 
-    async def step(module: mx.Module) -> None:
-        await module.step(batch())
-        done.append("step")
+    async def use(module: mx.Module) -> None:
+        await call(module, batch())
+        done.append("call")
 
     async with mx.open_runtime():
         module = await ready(mx.Module(mlp(), context=mx.reference(0)), learning_rate=1)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(step, module)
+            nursery.start_soon(use, module)
             await trio.testing.wait_all_tasks_blocked()
             await module.aclose()
             done.append("closed")
-    assert sorted(done) == ["closed", "step"]
+    assert sorted(done) == ["call", "closed"]
 
 
 async def test_a_closed_module_is_forgotten_by_its_runtime() -> None:

@@ -11,7 +11,6 @@ import pytest
 from structlog.testing import capture_logs
 
 import asyncmod as mx
-from runtime.actors import current_runtime
 from tests.asyncmod.module.nets import FEATURES, aux_values, rows, same, values
 from tests.asyncmod.module.test_worker_death import (
     BATCH,
@@ -22,7 +21,6 @@ from tests.asyncmod.module.test_worker_death import (
     net,
 )
 from tests.asyncmod.module.test_worker_drop import SETTINGS, continued, drops
-from tests.harness.cancellation import cancel_at_every_step
 from tests.runtime.devices.process.sabotage import Point, sabotaged
 
 
@@ -356,55 +354,6 @@ def test_a_shape_that_comes_after_the_death(tmp_path: Path) -> None:
         assert same(await mod.get_params(), await rest.get_params())
 
     mx.run(main)
-
-
-@pytest.mark.slow
-def test_a_drop_that_is_cancelled_leaves_a_whole_generation(tmp_path: Path) -> None:
-    """The step is there or not; the next one goes on from there in any case."""
-
-    async def main() -> None:
-        mx.seed(5)
-        first, second, third, _ = batches()
-        threads = await bound(devices(mx.cpu, "thread", 2))
-        await threads.step(first)
-        none = await continued(threads, [1], tmp_path / "states")
-        before = await none.get_params()
-        await none.step(second)
-        after = await none.get_params()
-        modules: list[mx.Module] = []
-
-        async def prepare() -> None:
-            mx.seed(5)
-            contexts = devices(mx.cpu, "process", 2)
-            modules.append(await bound(contexts, on_worker_death="drop"))
-            await modules[-1].step(first)
-            await killed_idle(0)
-
-        async def call() -> None:
-            await modules[-1].step(second)
-
-        async def check(finished: bool) -> None:
-            mod = modules.pop()
-            got = await mod.get_params()
-            stands = same(got[0], after[0])
-            assert stands or (not finished and same(got[0], before[0]))
-            await mod.step(third)
-            assert len(mod.contexts) == 1
-            await mod.aclose()
-            for actor in actors():
-                assert not actor._device or not actor._device.worker.programs
-            await prepare()
-
-        await prepare()
-        await cancel_at_every_step(call, check, runtime=current_runtime())
-
-    mx.run(main)
-
-
-def actors() -> list[Any]:
-    runtime = current_runtime()
-    assert runtime is not None
-    return [a for a in runtime._actors.values() if a.device_id.worker == "process"]
 
 
 def test_checkpoints_after_a_drop(tmp_path: Path) -> None:
