@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 import asyncmod as mx
+from runtime.devices.process import process
 from tests.asyncmod.module.nets import FEATURES, aux_values, rows, same, values
 from tests.asyncmod.module.test_worker_death import (
     BATCH,
@@ -332,6 +333,26 @@ def test_a_monitor_sees_a_lost_step_once(section: str, through_fit: bool) -> Non
     with sabotaged(Point(section, (1,), index=1)):
         got = mx.run(lambda: main("process", [0, 1, 2], on_worker_death="drop"))
     assert got == expected
+
+
+def test_bind_raises_the_death_of_a_worker_that_it_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing is under way yet; what was asked for are all contexts."""
+
+    async def main() -> None:
+        contexts = devices(mx.cpu, "process", 2)
+        mod = mx.Module(net(), context=contexts, on_worker_death="drop")
+        shapes = [("data", (BATCH, FEATURES))], [("softmax_label", (BATCH,))]
+        with monkeypatch.context() as patch:
+            patch.setattr(process, "COMMAND", ("-c", "import sys; sys.exit('no')"))
+            with pytest.raises(mx.errors.WorkerDied, match="exit code 1"):
+                await mod.bind(*shapes)
+        assert not mod.binded
+        await mod.bind(*shapes)
+        assert mod.contexts == contexts
+
+    mx.run(main)
 
 
 def test_a_shape_that_comes_after_the_death(tmp_path: Path) -> None:
