@@ -34,6 +34,8 @@ WHERE = {
 }
 SETTINGS = {"learning_rate": 0.1, "momentum": 0.9}
 State = dict[str, Array]
+UNDISTURBED: dict[object, list[State]] = {}
+"""By net and contexts: the states after 0, 1, 2, ... steps."""
 
 
 async def state_of(module: mx.Module) -> State:
@@ -81,13 +83,20 @@ class Trained:
         net = mlp_bn() if batch_norm else mlp()
         self.module = Watched(net, context=WHERE[where])
         self.batch = batch()
-        self.expected: list[State] = []
+        self.expected = UNDISTURBED.setdefault((batch_norm, *WHERE[where]), [])
 
     async def prepare(self, steps: int) -> None:
-        """Note the states after 0, 1, 2, ... undisturbed steps, and go back."""
+        """Have the states after 0, 1, 2, ... undisturbed steps, and go back.
+
+        What an earlier test has noted holds here as well; some steps are made in any
+        case, since the first one prepares what later ones find.
+        """
         module = await ready(self.module, **SETTINGS)
-        for _ in range(steps):
-            self.expected.append(await state_of(module))
+        for count in range(2 if len(self.expected) >= steps else steps):
+            state = await state_of(module)
+            if count == len(self.expected):
+                self.expected.append(state)
+            assert same(state, self.expected[count])
             await module.step(self.batch)
         await module.set_params(values(module.symbol), aux_values(module.symbol))
         await module.init_optimizer(optimizer_params=SETTINGS, force_init=True)

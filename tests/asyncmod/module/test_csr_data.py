@@ -182,7 +182,7 @@ async def test_a_file_of_sparse_rows(tmp_path: Path) -> None:
         data_libsvm=tmp_path / "rows", data_shape=(FEATURES,), batch_size=8
     )
     async with mx.Module(net(), context=CONTEXTS["two"]) as mod:
-        await mod.fit(source, num_epoch=60, optimizer_params={"learning_rate": 2.0})
+        await mod.fit(source, num_epoch=30, optimizer_params={"learning_rate": 2.0})
         [(_, accuracy)] = await mod.score(source, "acc")
     assert accuracy == 1.0
 

@@ -59,7 +59,7 @@ async def test_a_whole_number_of_steps(
         first, _ = await module.get_params()
         await module.init_optimizer(optimizer_params=SETTINGS)
         expected = []
-        for _ in range(200):
+        for _ in range(40):
             expected.append(await state_of(module))
             await module.step(batch)
         await module.set_params(first, {})
