@@ -131,8 +131,10 @@ def recorder(log: int, kill_at: int | None) -> Callable[[Any], None]:
     def record(param: Any) -> None:
         nonlocal count
         count += 1
-        data = np.ascontiguousarray(param.locals["data_batch"].data[0])
-        line = f"{param.epoch} {param.nbatch} {zlib.crc32(data)}\n"
+        data = param.locals["data_batch"].data[0]
+        dense = data if isinstance(data, np.ndarray) else data.toarray()
+        checksum = zlib.crc32(np.ascontiguousarray(dense))
+        line = f"{param.epoch} {param.nbatch} {checksum}\n"
         os.write(log, line.encode())
         if count == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
