@@ -108,6 +108,11 @@ class DataIter:
 
     def iter_next(self) -> bool:
         """MXNet's other style: move to the next batch, False at the end."""
+        if type(self).next is not DataIter.next:
+            raise NotImplementedError(
+                f"{type(self).__name__} has no `iter_next`: `await iterator.next()` "
+                "gives a batch, with `data`, `label`, `pad` and `index`"
+            )
         raise NotImplementedError(
             f"{type(self).__name__} must define `iter_next(self)`, which moves to the "
             "next batch and returns whether there is one"

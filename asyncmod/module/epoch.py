@@ -165,9 +165,9 @@ class Epoch:
         return batch
 
     async def _dispatch(self, nbatch: int, batch: DataBatch) -> None:
-        labels = await keep_labels(batch)
-        part = self._next_part()
         read = not self._training.metric.is_empty
+        labels = await keep_labels(batch) if read else []
+        part = self._next_part()
         try:
             step = await self._module.inside.dispatch_step(batch, part, read)
         except Exception as error:

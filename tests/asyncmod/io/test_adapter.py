@@ -303,6 +303,11 @@ async def test_a_base_class_without_next_says_what_to_define() -> None:
         await io.DataIter().next()
 
 
+def test_an_iterator_of_whole_batches_says_what_stands_for_iter_next() -> None:
+    with pytest.raises(NotImplementedError, match=r"await iterator\.next"):
+        io.NDArrayIter(np.zeros((4, 2))).iter_next()
+
+
 async def test_the_old_style_can_be_awaited_as_it_is() -> None:
     source = Parts()
     batches = [await source.next() for _ in range(3)]
