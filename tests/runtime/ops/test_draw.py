@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from runtime.errors import OperatorError
-from runtime.graph.ir import Entry, Graph, Node
 from runtime.graph.registry import Mode, get
 from runtime.ops.draw import DISTRIBUTIONS
 from runtime.ops.random import PhiloxSource
-from tests.runtime.ops.interpreter import forward, node
+from tests.runtime.ops.recorded import run
 
 SHAPE = (200, 500)
 N = 200 * 500
@@ -28,13 +27,8 @@ MOMENTS: dict[str, tuple[dict[str, float], float, float]] = {
 }
 
 
-def drawn(operator: str, *inputs: Any, seed: int = 5, **attributes: Any) -> list[Any]:
-    text = {name: str(value) for name, value in attributes.items()}
-    variables = [Entry(Node(f"in{i}")) for i in range(len(inputs))]
-    made = node("op", operator, variables, **text)
-    outputs = tuple(Entry(made, i) for i in range(len(made.output_names)))
-    values = {f"in{i}": np.asarray(array) for i, array in enumerate(inputs)}
-    return forward(Graph(outputs), values, True, seed).outputs
+def drawn(operator: str, *inputs: Any, **attributes: Any) -> list[Any]:
+    return run(operator, *inputs, **attributes).outputs
 
 
 def check_moments(numbers: Any, mean: float, variance: float) -> None:
