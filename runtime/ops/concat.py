@@ -76,7 +76,7 @@ def _backward(
 register(
     Operator(
         name="Concat",
-        aliases=("concat",),
+        aliases=("concat", "_rnn_param_concat"),
         attributes=Concat,
         inputs=lambda p: tuple(f"arg{i}" for i in range(p.num_args)),
         shape=_shape,
