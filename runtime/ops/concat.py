@@ -73,17 +73,19 @@ def _backward(
             grad_in[...] = piece
 
 
-register(
-    Operator(
-        name="Concat",
-        aliases=("concat", "_rnn_param_concat"),
-        attributes=Concat,
-        inputs=lambda p: tuple(f"arg{i}" for i in range(p.num_args)),
-        shape=_shape,
-        forward=_forward,
-        backward=_backward,
-        # Read for their sizes: an input that needs no gradient has none to show it.
-        saved=lambda p: Saved(inputs=tuple(range(p.num_args))),
-        variadic=True,
+# The other one joins the weights of recurrent nets that Gluon has exported.
+for _name, _aliases in (("Concat", ("concat",)), ("_rnn_param_concat", ())):
+    register(
+        Operator(
+            name=_name,
+            aliases=_aliases,
+            attributes=Concat,
+            inputs=lambda p: tuple(f"arg{i}" for i in range(p.num_args)),
+            shape=_shape,
+            forward=_forward,
+            backward=_backward,
+            # Read for their sizes: an input that needs no gradient has none to show it.
+            saved=lambda p: Saved(inputs=tuple(range(p.num_args))),
+            variadic=True,
+        )
     )
-)

@@ -173,6 +173,7 @@ ROWS = [
     Row("_copy"),
     Row("Concat", ((2, 3), (2, 1), (2, 2)), {"num_args": "3"}),
     Row("Concat", ((2, 3), (1, 3)), {"num_args": "2", "dim": "-2"}),
+    Row("_rnn_param_concat", ((3,), (2,)), {"num_args": "2", "dim": "0"}),
     Row("Dropout", ((40, 5),), {"p": "0.4"}),
     Row("Dropout", ((40, 5),), {"p": "0.4", "axes": "(1,)"}),
     *(
@@ -585,6 +586,8 @@ ROWS = [
         )
         for pool_type in ("max", "avg", "sum")
     ),
+    Row("amp_cast", attributes={"dtype": "float32"}),
+    Row("amp_multicast", ((3,),), {"num_outputs": "1"}),
     Row("make_loss", loss=lambda y: float(y.sum())),
     *(
         Row(f"_random_pdf_{name}", shapes, {"is_log": is_log}, (0.2, 0.8), fixed)
