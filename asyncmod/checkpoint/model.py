@@ -45,7 +45,7 @@ def write_model(
     Raises:
         CheckpointError: the file cannot be written, or has no such dtype.
     """
-    text = b"" if symbol is None else symbol.tojson().encode()
+    text = b"" if symbol is None else symbol.tojson(remove_amp_cast=False).encode()
     tensors = {"symbol": np.frombuffer(text, np.uint8)}
     tensors |= {f"parameter/{n}": np.asarray(a) for n, a in arg_params.items()}
     tensors |= {f"auxiliary/0/{n}": np.asarray(a) for n, a in aux_params.items()}

@@ -48,7 +48,8 @@ async def gather(core: Core, staging: Staging, prefix: str = "") -> State:
     optimization = core.need_optimizer("checkpoint")
     executors = core.need_executors("checkpoint")
     group = executors.first.group
-    staging.put(f"{prefix}symbol", core.definition.symbol.tojson().encode())
+    text = core.definition.symbol.tojson(remove_amp_cast=False)
+    staging.put(f"{prefix}symbol", text.encode())
 
     def place(array: StateArray) -> Array:
         return staging.array(prefix + _name(array), array.shape, array.dtype)

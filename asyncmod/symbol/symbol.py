@@ -319,4 +319,4 @@ class Symbol:
     def __reduce__(self) -> tuple[Callable[[str], Symbol], tuple[str]]:
         from asyncmod.symbol.files import load_json
 
-        return load_json, (self.tojson(),)
+        return load_json, (self.tojson(remove_amp_cast=False),)

@@ -80,6 +80,13 @@ async def test_module_checkpoint_saves_states(tmp_path: Path) -> None:
     assert names == ["net-0001.states", "net-0002.states"]
 
 
+def test_casts_of_mixed_precision_stay(tmp_path: Path) -> None:
+    net = mx.sym.amp_cast(mx.sym.Variable("x"), dtype="float16", name="half")
+    write_model(tmp_path / "a.asyncmod", net, {}, {}, epoch=0)
+    symbol, _, _ = read_model(tmp_path / "a.asyncmod")
+    assert symbol.list_outputs() == ["half_output"]
+
+
 def test_a_model_without_a_symbol(tmp_path: Path) -> None:
     write_model(tmp_path / "a.asyncmod", None, {"w": np.ones(3)}, {}, epoch=4)
     symbol, parameters, auxiliaries = read_model(tmp_path / "a.asyncmod")
