@@ -69,6 +69,7 @@ class Program(Protocol):
         segments: Its memory by segment name; give some of them to another `compile`
             to share them.
         inline: Cheap and native enough to be run on the caller's thread.
+        native: Nothing but native code that runs in this process.
     """
 
     @property
@@ -77,6 +78,8 @@ class Program(Protocol):
     def segments(self) -> Mapping[str, Segment]: ...
     @property
     def inline(self) -> bool: ...
+    @property
+    def native(self) -> bool: ...
 
     def write(
         self,

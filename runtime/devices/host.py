@@ -124,6 +124,7 @@ class HostProgram:
     """
 
     inline = False
+    native = False
 
     def __init__(
         self,

@@ -3,6 +3,8 @@
 A trip to a device thread and back costs some 60 us. Work that is shorter than that is
 run on the Trio thread, as long as the devices' threads have nothing to do; then the
 call looks for a cancellation, and other tasks get their turn once per millisecond.
+Somewhat longer work is run there too if all other tasks wait for something: they get
+their turn before it, and go on beside a device thread if they have something to do.
 """
 
 from __future__ import annotations
@@ -66,6 +68,7 @@ class Calls:
         jobs: Sequence[Callable[[], T]],
         *,
         cheap: bool,
+        short: bool = False,
         together: bool = False,
         at_once: Callable[[], None] | None = None,
     ) -> list[T]:
@@ -75,6 +78,7 @@ class Calls:
             label: What they do.
             jobs: One per device.
             cheap: Whether one device's job may run on the Trio thread.
+            short: Whether it may run there if no other task is seen to be able to run.
             together: Whether no device goes on before all have ended their jobs.
             at_once: Called on the Trio thread as the jobs are enqueued: nothing else
                 is in between. They cannot be withdrawn then. If it raises, they are
@@ -83,6 +87,9 @@ class Calls:
         inline = cheap and len(jobs) == 1
         if inline:
             await turns.checkpoint()
+        elif short and len(jobs) == 1 and turns.alone():
+            await turns.give_way()
+            inline = turns.alone()
         self.check_open()
         if inline:
             if self.can_inline:

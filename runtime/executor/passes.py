@@ -8,7 +8,7 @@ what each device does.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from runtime.executor.calls import Calls
 from runtime.executor.dispatch import Inputs
 from runtime.executor.heads import Heads
 from runtime.executor.observation import Observe, watched
+from runtime.executor.pace import Pace
 from runtime.executor.pending import Pending
 from runtime.executor.specification import GroupSpec
 from runtime.executor.staged import AnyReplica
@@ -42,6 +43,7 @@ class Passes:
         self._replicas = binding.replicas
         self._outputs = binding.outputs
         self._heads = heads
+        self._pace = Pace()  # of inference
         plan = binding.plan
         changes = bool(plan.sections.get("commit") or plan.accumulated)
         self._together = changes or self._memory.drops
@@ -68,7 +70,9 @@ class Passes:
             else:
                 jobs.append(watched(run, replica, observe, forward=True))
                 cheap = False
-        return self._calls.run("forward", self._memory.uncounting(jobs), cheap=cheap)
+        short = not (cheap or is_train or observe) and self._is_short(jobs)
+        counted = self._memory.uncounting(jobs)
+        return self._calls.run("forward", counted, cheap=cheap, short=short)
 
     async def backward(
         self, heads: Mapping[str, Array], observe: Observe | None
@@ -114,7 +118,10 @@ class Passes:
         """Merged outputs of the inference program, in buffers of its own."""
         merged = self._outputs.allocate()
         jobs = self._predict_jobs(inputs, merged)
-        await self._calls.run("predict", jobs, cheap=self._cheap_inference)
+        cheap = self._cheap_inference
+        short = not cheap and self._is_short(jobs)
+        counted = self._memory.uncounting(jobs)
+        await self._calls.run("predict", counted, cheap=cheap, short=short)
         return merged
 
     def dispatch_predict(self, kept: Inputs, pending: Pending) -> None:
@@ -123,7 +130,8 @@ class Passes:
         calls.check_open()
         merged = self._outputs.allocate()
         jobs = self._predict_jobs(kept.arrays, merged, kept.done)
-        command = Command("predict", jobs, calls.crew.names)
+        counted = self._memory.uncounting(jobs)
+        command = Command("predict", counted, calls.crew.names)
         send(command, calls.crew.actors)
         pending.begin(command, merged)
 
@@ -137,7 +145,7 @@ class Passes:
         inputs: Mapping[str, Array],
         merged: list[Array],
         copied: Callable[[int], None] | None = None,
-    ) -> Sequence[Callable[[], None]]:
+    ) -> list[Callable[[], None]]:
         def run(replica: AnyReplica) -> None:
             try:
                 replica.predict(inputs, self._outputs, merged, copied)
@@ -145,4 +153,15 @@ class Passes:
                 if copied is not None:
                     copied(replica.index)
 
-        return self._memory.uncounting([partial(run, r) for r in self._replicas])
+        return [partial(run, replica) for replica in self._replicas]
+
+    def _is_short(self, jobs: list[Callable[[], None]]) -> bool:
+        """Whether one device's inference is; if it may be, the job is timed from now.
+
+        Only native code is: what is done in Python may be anything.
+        """
+        program = self._replicas[0].inference
+        if len(jobs) > 1 or program is None or not program.native:
+            return False
+        jobs[0] = self._pace.timed(jobs[0])
+        return self._pace.is_short

@@ -51,15 +51,15 @@ class CpuProgram(HostProgram):
         self._library = library
         self._keep: list[NDArray[np.int64]] = []
         super().__init__(device, plan, shared, slots, allocate=allocate)
-        self._native_only = plan.all_native
+        self.native = plan.all_native
         self._key = self._view_of_key()
         self._steps = (
             [self._whole_step(slot) for slot in range(slots)]
-            if self._native_only and "backward" in plan.sections
+            if self.native and "backward" in plan.sections
             else None
         )
         sections: tuple[Section, ...] = tuple(plan.sections)
-        self.inline = self._native_only and plan.cost(*sections) < INLINE_MICROSECONDS
+        self.inline = self.native and plan.cost(*sections) < INLINE_MICROSECONDS
 
     def bind(self, rows: Sequence[Row], slot: int) -> list[Bound]:
         bound: list[Bound] = []
@@ -149,7 +149,7 @@ class CpuProgram(HostProgram):
             isinstance(update, CpuProgram)
             and self._library.beside_threads
             and self._steps is not None
-            and update._native_only
+            and update.native
             and not self.plan.guards
         )
 
@@ -166,14 +166,14 @@ class CpuProgram(HostProgram):
             if isinstance(training, CpuProgram)
             and isinstance(update, CpuProgram)
             and training._steps is not None
-            and update._native_only
+            and update.native
             and not training.plan.guards
         ]
         return JoinedSteps(joined, self._library) if len(joined) == len(steps) else None
 
     def _run(self, section: Section, slot: int, key: StepKey) -> None:
         self.announce(key)
-        if not self._native_only:
+        if not self.native:
             super()._run(section, slot, key)
             return
         if not self.inline:

@@ -235,6 +235,60 @@ async def test_other_tasks_get_their_turn_once_per_millisecond() -> None:
         assert longest < max(3000 * 5e-3 / elapsed, 300)
 
 
+@pytest.fixture
+def none_is_cheap(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes the tests' nets too large to run on the Trio thread whatever happens."""
+    monkeypatch.setattr("runtime.devices.cpu.device.INLINE_MICROSECONDS", 0.0)
+
+
+async def labels_of_forwards(group: ExecutorGroup, spec: GroupSpec) -> list[str]:
+    """Of 40 after the two that compile and that take the time."""
+    seen = await commands(group)
+    await group.forward(batch_of(spec), False)
+    await group.forward(batch_of(spec), False)
+    assert seen == ["forward"] * 2
+    seen.clear()
+    for k in range(40):
+        await group.forward(batch_of(spec, k), False)
+    return seen
+
+
+@pytest.mark.usefixtures("none_is_cheap")
+async def test_short_inference_needs_no_thread_while_nobody_else_can_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = mlp_spec(CPU)
+    outputs = []
+    for longest in (10.0, 0.0):
+        monkeypatch.setattr("runtime.executor.pace.SHORT", longest)
+        async with open_group(spec) as group:
+            seen = await labels_of_forwards(group, spec)
+            assert seen == ([] if longest else ["forward"] * 40)
+            outputs.append({"forward": (await group.outputs())[0]})
+            seen.clear()
+            outputs[-1]["predict"] = (await group.predict(batch_of(spec)))[0]
+            assert seen == ([] if longest else ["predict"])
+    assert same(*outputs)
+
+
+@pytest.mark.usefixtures("none_is_cheap")
+async def test_short_inference_leaves_the_event_loop_to_a_task_that_can_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("runtime.executor.pace.SHORT", 10.0)
+    spec = mlp_spec(CPU)
+    async with open_group(spec) as group, trio.open_nursery() as nursery:
+
+        async def busy() -> None:
+            while True:
+                await trio.lowlevel.checkpoint()
+
+        nursery.start_soon(busy)
+        # Three times of four, since the scheduler shuffles the tasks of each pass.
+        assert len(await labels_of_forwards(group, spec)) > 10
+        nursery.cancel_scope.cancel()
+
+
 async def test_an_inline_error_names_the_device_and_takes_back_the_count() -> None:
     spec = mlp_spec(CPU)
     async with open_group(spec) as group:
