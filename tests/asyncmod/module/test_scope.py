@@ -129,6 +129,28 @@ async def test_closing_waits_for_a_call_that_runs(call: Callable[..., Any]) -> N
     assert sorted(done) == ["call", "closed"]
 
 
+async def test_a_module_that_is_closed_while_it_is_fitted() -> None:
+    """The error is that of the batch under way, and says which one it was."""
+    begun = trio.Event()
+    caught: list[ClosedError] = []
+    async with mx.open_runtime(), trio.open_nursery() as nursery:
+        module = mx.Module(mlp(), context=[mx.reference(0), mx.reference(1)])
+
+        async def fit() -> None:
+            with pytest.raises(ClosedError) as error:
+                await module.fit(
+                    mx.io.NDArrayIter(*rows(800), batch_size=8),
+                    num_epoch=10**6,
+                    batch_end_callback=lambda param: begun.set(),
+                )
+            caught.append(error.value)
+
+        nursery.start_soon(fit)
+        await begun.wait()
+        await module.aclose()
+    assert any("at batch" in note for note in caught[0].__notes__)
+
+
 async def test_a_closed_module_is_forgotten_by_its_runtime() -> None:
     async def use() -> weakref.ref[mx.Module]:
         async with mx.Module(mlp(), context=mx.reference(0)) as module:
