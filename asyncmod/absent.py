@@ -18,6 +18,10 @@ ABSENT = {
     "library": f"custom C++ operators are left out; {_KERNELS}",
     "rtc": "kernels compiled at run time are left out",
     "FeedForward": "MXNet gave it up for mx.Module, which does all that it did",
+    **dict.fromkeys(
+        ("PythonOp", "NumpyOp", "NDArrayOp"),
+        "MXNet gave it up for mx.operator.CustomOp",
+    ),
     "test_utils": "NumPy has numpy.testing, and asyncmod.testing checks iterators",
     "image": _IMAGES,
     "img": _IMAGES,

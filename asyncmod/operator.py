@@ -20,10 +20,11 @@ Source: MXNet, `python/mxnet/operator.py`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import numpy as np
 
+from asyncmod.absent import ABSENT, refuse
 from asyncmod.context import Context
 from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.nd import NDArray
@@ -207,6 +208,13 @@ def register(reg_name: str) -> Callable[[type[PropT]], type[PropT]]:
 def get_all_registered_operators() -> list[str]:
     """Names of all operators, those registered here included."""
     return [*registry.names(), *custom.defined()]
+
+
+def __getattr__(name: str) -> NoReturn:
+    """MXNet's first kinds of such operators are not here; the error says what is."""
+    if name in ABSENT:
+        raise refuse(f"mx.operator.{name}", name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Kind:

@@ -103,6 +103,7 @@ def test_old_names() -> None:
         ("mx.test_utils", "numpy.testing"),
         ("mx.recordio.MXRecordIO", "not read yet"),
         ("mx.io.ImageRecordIter", "not read yet"),
+        ("mx.operator.NumpyOp", "mx.operator.CustomOp"),
         ("mx.profiler", "`timing` of the History"),
     ],
 )
