@@ -14,7 +14,7 @@ import numpy as np
 
 import asyncmod.symbol as sym
 from asyncmod.absent import ABSENT
-from asyncmod.errors import ArgumentError
+from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.nd.array import NDArray
 from asyncmod.symbol.namespaces import Namespace
 from runtime.graph.evaluate import evaluate
@@ -38,6 +38,11 @@ def operator_function(name: str) -> Callable[..., Any]:
 
     def function(*args: Any, out: Any = None, **named: Any) -> Any:
         values: dict[str, np.ndarray[Any, Any]] = {}
+        if args and isinstance(args[0], list):
+            raise ArgumentTypeError(
+                f"mx.nd.{name}() takes arrays, not {args[0]!r}: make one with "
+                "mx.nd.array"
+            )
 
         def variable(value: Any) -> Any:
             if not isinstance(value, np.ndarray):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import asyncmod as mx
-from asyncmod.errors import ArgumentError
+from asyncmod.errors import ArgumentError, ArgumentTypeError
 from asyncmod.symbol.fluent import METHODS
 from runtime.errors import OperatorError, ShapeError
 
@@ -97,6 +97,11 @@ def test_names_of_symbols_do_not_depend_on_arrays() -> None:
         (lambda a: a.attach_grad(), AttributeError, "gradients come from mx.Module"),
         (lambda a: a.nothing, AttributeError, "has no `nothing`"),
         (lambda a: nd.__nothing__, AttributeError, "__nothing__"),
+        (
+            lambda a: nd.softmax([1, 2]),
+            ArgumentTypeError,
+            r"takes arrays, not \[1, 2\]: make one with mx\.nd\.array",
+        ),
     ],
 )
 def test_errors(call: Callable[[Any], Any], error: type[Exception], told: str) -> None:
