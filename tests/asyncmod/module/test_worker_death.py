@@ -344,6 +344,34 @@ def test_what_a_lost_pass_has_added_to_gradients_is_taken_back(
     mx.run(main)
 
 
+def test_what_stages_have_added_to_gradients_is_taken_back() -> None:
+    """The device that lives has gone back through its stage before the other dies."""
+    with mx.AttrScope(ctx_group="first"):
+        stages = mx.sym.FullyConnected(mx.sym.Variable("data"), num_hidden=6)
+    with mx.AttrScope(ctx_group="second"):
+        stages = mx.sym.FullyConnected(stages, num_hidden=CLASSES)
+        stages = mx.sym.SoftmaxOutput(stages, name="softmax")
+
+    async def main() -> None:
+        first, second, *_ = batches()
+        contexts = devices(mx.cpu, "process")
+        groups = dict(zip(("first", "second"), contexts, strict=True))
+        with sabotaged(Point("backward", (1,), launch=2, index=0)):
+            mod = mx.Module(
+                stages, context=contexts[0], group2ctxs=groups, on_worker_death="fail"
+            )
+            shapes = [("data", (BATCH, FEATURES))], [("softmax_label", (BATCH,))]
+            await mod.bind(*shapes, grad_req="add")
+            await mod.init_params()
+            await mod.forward_backward(first)
+            before = await mod.get_grads()
+            with pytest.raises(mx.errors.WorkerDied):
+                await mod.forward_backward(second)
+            assert same(await mod.get_grads(), before)
+
+    mx.run(main)
+
+
 def test_more_deaths_than_are_borne_are_raised(tmp_path: Path) -> None:
     async def main() -> None:
         with sabotaged(Point("update", (1, 1, 1))):

@@ -199,6 +199,26 @@ def test_killed_while_idle(tmp_path: Path) -> None:
     mx.run(main)
 
 
+def test_two_at_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        mx.seed(5)
+        first, second, *_ = batches()
+        mod = await bound(devices(mx.cpu, "process", 3), on_worker_death="drop")
+        await mod.step(first)
+        for actor in actors()[:2]:
+            os.kill(actor.pid, signal.SIGKILL)
+        await mod.step(second)
+        assert mod.contexts == [mx.cpu(2, worker="process")]
+        mx.seed(5)
+        other = await bound(devices(mx.cpu, "thread", 3))
+        await other.step(first)
+        rest = await continued(other, [2], tmp_path / "states")
+        await rest.step(second)
+        assert equal(await left(mod), await left(rest))
+
+    mx.run(main)
+
+
 def test_one_after_another_until_none_is_left() -> None:
     async def main() -> None:
         mx.seed(5)

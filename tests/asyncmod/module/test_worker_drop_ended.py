@@ -93,6 +93,29 @@ def test_fit_is_cancelled_in_the_middle(
         mx.run(main)
 
 
+def test_what_cannot_be_formed_is_tried_again_by_the_next_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """For a moment there are both, the old executors and the new."""
+
+    async def refused(*args: Any) -> Any:
+        raise MemoryError
+
+    async def main() -> None:
+        mod = await bound(devices(mx.cpu, "process", 2), on_worker_death="drop")
+        before = await mod.get_params()
+        await killed_idle(1)
+        with monkeypatch.context() as patch:
+            patch.setattr(dropping, "bind", refused)
+            with pytest.raises(MemoryError):
+                await mod.step(batches()[0])
+        assert same(await mod.get_params(), before)
+        await mod.step(batches()[0])
+        assert len(mod.contexts) == 1
+
+    mx.run(main)
+
+
 @pytest.mark.slow
 def test_cancelled_anywhere_it_leaves_a_whole_generation(tmp_path: Path) -> None:
     """The step is there or not; the next one goes on from there in any case."""
