@@ -8,7 +8,7 @@ file per family; importing `runtime.ops` fills the table.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -30,8 +30,8 @@ class RandomSource(Protocol):
         """Numbers in [0, 1); row i depends only on its row in the whole batch."""
         ...
 
-    def generator(self, row: int) -> np.random.Generator:
-        """A generator for one row, which depends only on its row in the whole batch."""
+    def generators(self, rows: int) -> Iterator[np.random.Generator]:
+        """One for each row, by its row in the whole batch; good until the next one."""
         ...
 
 

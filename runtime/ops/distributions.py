@@ -7,7 +7,8 @@ generator, so that its numbers are the same on whatever device.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -76,13 +77,20 @@ def by_rows(draw: Callable[..., Array]) -> Draw:
     """A distribution of NumPy's: `draw(generator, *parameters, shape)`."""
 
     def drawn(source: RandomSource, p: Parameters, output: Array) -> None:
-        shape = output.shape
-        wide = [np.broadcast_to(np.asarray(each, np.float64), shape) for each in p]
-        for row in range(shape[0]):
-            of_row = (each[row] for each in wide)
-            output[row] = draw(source.generator(row), *of_row, shape[1:])
+        rows, *rest = output.shape
+        parameters = zip(*(_by_row(each, output.shape) for each in p), strict=True)
+        streams = zip(source.generators(rows), parameters, strict=True)
+        for row, (generator, of_row) in enumerate(streams):
+            output[row] = draw(generator, *of_row, rest)
 
     return drawn
+
+
+def _by_row(parameter: Any, shape: Shape) -> Iterable[Any]:
+    """What a parameter is in each row: one number, or an array of them."""
+    if np.ndim(parameter) == 0:
+        return repeat(float(parameter), shape[0])
+    return np.broadcast_to(np.asarray(parameter, np.float64), shape)
 
 
 def poisson_of_gamma(

@@ -301,7 +301,7 @@ def _shuffle(
     p: Any, inputs: Sequence[Array], outputs: Sequence[Array], mode: Mode
 ) -> None:
     (data,), (output,) = inputs, outputs
-    output[...] = data[source_of(mode).generator(0).permutation(len(data))]
+    output[...] = data[next(source_of(mode).generators(1)).permutation(len(data))]
 
 
 register(

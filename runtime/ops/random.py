@@ -11,6 +11,7 @@ SC11.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -86,12 +87,15 @@ class PhiloxSource:
             np.multiply(words >> np.uint32(8), np.float32(2**-24), out=part)
         return numbers.reshape(shape)
 
-    def generator(self, row: int) -> np.random.Generator:
-        """NumPy's generator for one row of the slice, with streams of its own."""
+    def generators(self, rows: int) -> Iterator[np.random.Generator]:
+        """NumPy's generator for each row of the slice, with streams of its own.
+
+        It is one, put to the beginning of a row when that is asked for.
+        """
         key = [self.seed & 0xFFFFFFFFFFFFFFFF, self.node << 32 | self.step & 0xFFFFFFFF]
-        counter = [0, 0, 0, self.row + row]
-        return np.random.Generator(
-            np.random.Philox(
-                key=np.array(key, np.uint64), counter=np.array(counter, np.uint64)
-            )
-        )
+        bits = np.random.Philox(key=np.array(key, np.uint64), counter=0)
+        generator, state = np.random.Generator(bits), bits.state
+        for row in range(self.row, self.row + rows):
+            state["state"]["counter"][3] = row
+            bits.state = state
+            yield generator
