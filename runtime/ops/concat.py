@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from runtime.errors import ShapeError
 from runtime.graph.registry import Array, Mode, Operator, Saved, Shapes, register
 from runtime.graph.shapes import unify
 from runtime.ops.rules import axis_in
@@ -24,7 +26,10 @@ class Concat:
     dim: int = 1
 
 
-def _shape(p: Concat, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
+def _shape(
+    p: Concat, inputs: Shapes, outputs: Shapes, equal_rest: bool = False
+) -> tuple[Shapes, Shapes]:
+    """Several unknown sizes of `dim` follow from the output's if they are equal."""
     (output,) = outputs
     known = next((shape for shape in (*inputs, output) if shape is not None), None)
     if known is None:
@@ -39,8 +44,14 @@ def _shape(p: Concat, inputs: Shapes, outputs: Shapes) -> tuple[Shapes, Shapes]:
     total = 0 if output is None else output[axis]
     if 0 not in sizes:
         output = unify(output, _with(common, axis, sum(sizes)), "output")
-    elif total and sizes.count(0) == 1:
-        sizes[sizes.index(0)] = total - sum(sizes)
+    elif total and (equal_rest or sizes.count(0) == 1):
+        each, left = divmod(total - sum(sizes), sizes.count(0))
+        if each < 1 or left:
+            raise ShapeError(
+                f"{total} elements along `dim` (={p.dim}) do not suffice for inputs of "
+                f"{sizes} (0 is not known)"
+            )
+        sizes = [size or each for size in sizes]
     return (
         [_with(common, axis, size) for size in sizes],
         [unify(output, _with(common, axis, 0), "output")],
@@ -73,15 +84,19 @@ def _backward(
             grad_in[...] = piece
 
 
-# The other one joins the weights of recurrent nets that Gluon has exported.
-for _name, _aliases in (("Concat", ("concat",)), ("_rnn_param_concat", ())):
+# The other one joins the weights of recurrent nets that Gluon has exported; those of
+# both directions are equally large.
+for _name, _aliases, _rule in (
+    ("Concat", ("concat",), _shape),
+    ("_rnn_param_concat", (), partial(_shape, equal_rest=True)),
+):
     register(
         Operator(
             name=_name,
             aliases=_aliases,
             attributes=Concat,
             inputs=lambda p: tuple(f"arg{i}" for i in range(p.num_args)),
-            shape=_shape,
+            shape=_rule,
             forward=_forward,
             backward=_backward,
             # Read for their sizes: an input that needs no gradient has none to show it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from runtime.errors import GraphError, OperatorError
+from runtime.errors import GraphError, OperatorError, ShapeError
 from runtime.graph import registry
 from runtime.graph.infer import infer_shapes
 from runtime.graph.ir import Entry, Graph, Node
@@ -253,3 +253,21 @@ def test_an_unknown_operator_suggests_names() -> None:
 @pytest.mark.parametrize("name", ["FullyConnected", "_PlusScalar", "_RMinusScalar"])
 def test_names_and_aliases_are_found(name: str) -> None:
     assert name in (registry.get(name).name, *registry.get(name).aliases)
+
+
+@pytest.mark.parametrize(
+    ("operator", "inputs", "total"),
+    [
+        ("Concat", [(2, 3), None], 3),
+        ("_rnn_param_concat", [(2, 3), None, None], 8),
+    ],
+)
+def test_an_output_that_leaves_no_room(
+    operator: str, inputs: list[tuple[int, ...] | None], total: int
+) -> None:
+    found = registry.get(operator)
+    p = found.attributes(num_args=len(inputs), dim=1)
+    with pytest.raises(
+        ShapeError, match=rf"{total} elements along `dim` \(=1\) do not"
+    ):
+        found.shape(p, inputs, [(2, total)])
