@@ -158,6 +158,9 @@ async def _allocate(
     placement: Placement,
     plan: Plan,
 ) -> Memory:
+    if any(actor.device_id.worker == "process" for actor in crew.actors):
+        # All at once: the first one to allocate would start alone otherwise.
+        await crew.run("start", [partial(_start, device) for device in devices])
     memory = await Memory.create(
         crew,
         devices,
@@ -187,6 +190,14 @@ def _open(actor: DeviceActor, spec: GroupSpec) -> Device:
 
     assert isinstance(device, ProcessDevice)
     return device.under(spec.on_worker_death)
+
+
+def _start(device: Device) -> None:
+    """Have its worker process, if it has one."""
+    from runtime.devices.process.device import ProcessDevice
+
+    if isinstance(device, ProcessDevice):
+        device.start()
 
 
 def _create(actor: DeviceActor) -> Device:

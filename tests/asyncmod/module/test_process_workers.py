@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 import asyncmod as mx
+from runtime.devices.contract import OnDeath
+from runtime.devices.process.client import Worker
 from tests.asyncmod.module.nets import CLASSES, same
 
 ROWS, BATCH = 24, 8
@@ -114,3 +117,25 @@ def test_a_thread_and_a_process_train_together() -> None:
 
     expected, got = mx.run(both)
     assert same(got, expected)
+
+
+def test_workers_of_several_devices_start_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """None of them waits until another one has come."""
+    all_of_them = threading.Barrier(3)
+    start = Worker.start
+
+    def meet(self: Worker, on_death: OnDeath) -> None:
+        if self.process is None:
+            all_of_them.wait(60)
+        start(self, on_death)
+
+    monkeypatch.setattr(Worker, "start", meet)
+
+    async def main() -> None:
+        contexts = [mx.cpu(i, worker="process") for i in range(3)]
+        mod = mx.Module(dropout_net(), context=contexts)
+        await mod.bind([("data", (BATCH, 5))], [("softmax_label", (BATCH,))])
+
+    mx.run(main)
