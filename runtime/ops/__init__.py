@@ -6,6 +6,7 @@ Importing this package fills the table of `runtime.graph.registry`.
 from runtime.ops import (
     activation,
     arithmetic,
+    attention,
     axes,
     batch_norm,
     cast,
@@ -73,6 +74,7 @@ from runtime.ops import (
 __all__ = [
     "activation",
     "arithmetic",
+    "attention",
     "axes",
     "batch_norm",
     "cast",

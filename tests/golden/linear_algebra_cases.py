@@ -102,4 +102,24 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any]]] = {
     "gelqf_of_square": ("linalg_gelqf", [_any(3, 3)], {}),
     "syevd": ("linalg_syevd", [_positive(2, 4, 4)], {}),
     "khatri_rao": ("khatri_rao", [_any(2, 3), _any(4, 3), _any(3, 3)], {"num_args": 3}),
+    "attention": (
+        "_contrib_interleaved_matmul_selfatt_qk",
+        [_any(3, 2, 24)],
+        {"heads": 2},
+    ),
+    "attended": (
+        "_contrib_interleaved_matmul_selfatt_valatt",
+        [_any(3, 2, 24), _any(4, 3, 3)],
+        {"heads": 2},
+    ),
+    "attention_to_others": (
+        "_contrib_interleaved_matmul_encdec_qk",
+        [_any(5, 2, 8), _any(3, 2, 16)],
+        {"heads": 2},
+    ),
+    "attended_others": (
+        "_contrib_interleaved_matmul_encdec_valatt",
+        [_any(3, 2, 16), _any(4, 5, 3)],
+        {"heads": 2},
+    ),
 }
