@@ -586,7 +586,7 @@ ROWS = [
         )
         for pool_type in ("max", "avg", "sum")
     ),
-    Row("amp_cast", attributes={"dtype": "float32"}),
+    Row("amp_cast", attributes={"dtype": "float16"}),
     Row("amp_multicast", ((3,),), {"num_outputs": "1"}),
     Row("make_loss", loss=lambda y: float(y.sum())),
     *(
