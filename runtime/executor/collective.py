@@ -176,6 +176,8 @@ class Update:
             _run_all(own)
             return False
         try:
+            if self._crosses and step.updates:
+                self.reduction.apply(index, step)
             self._apply(replica, compute is not None, step.updates, step.undo)
         except BaseException as error:
             # The others do not begin anything else before this has ended.

@@ -78,15 +78,18 @@ class HostReduction:
         except BaseException:
             step.reduced.fail()
             raise
-        if not step.reduced.wait():
-            return False
-        if self._updater.rule is None and memory.is_leader(index):
-            storage, here = memory.storage[index], self._programs.here[index]
-            if memory.drops:  # then a step that fails after this must be none
-                before = {name: storage.read("parameter", name) for name in here}
-                step.undo.append(partial(_write_weights, storage, before))
-            _write_weights(storage, {name: step.weights[name] for name in here})
-        return True
+        return step.reduced.wait()
+
+    def apply(self, index: int, step: Step) -> None:
+        """Write the weights that the update function has made."""
+        memory = self._memory
+        if self._updater.rule is not None or not memory.is_leader(index):
+            return
+        storage, here = memory.storage[index], self._programs.here[index]
+        if memory.drops:  # then a step that fails after this must be none
+            before = {name: storage.read("parameter", name) for name in here}
+            step.undo.append(partial(_write_weights, storage, before))
+        _write_weights(storage, {name: step.weights[name] for name in here})
 
     def _set_states(self, states: dict[str, Any]) -> bool:
         self._owner.states = states

@@ -254,6 +254,31 @@ async def test_a_function_that_raises_has_changed_nothing(
         assert same(after, await snapshot(group))
 
 
+@pytest.mark.parametrize("failing", [{0}, {1}, {0, 1}], ids=str)
+async def test_weights_that_cannot_be_written_leave_a_mixture(
+    failing: set[int],
+) -> None:
+    """All devices come back, however many of them fail, and the next call says so."""
+    spec = mlp_spec(APART)
+    async with open_group(spec) as group:
+        updater = Updater(None, Sgd(spec).names, function=decay)
+        await group.prepare(updater)
+        programs = [group._memory.storage[index] for index in failing]
+        for program in programs:
+            program.write = no_memory  # type: ignore[method-assign]
+        with trio.fail_after(10):
+            with pytest.raises(MemoryError):
+                await group.step(batch_of(spec), updater)
+            with pytest.raises(DeviceError, match="a mixture of two steps"):
+                await group.step(batch_of(spec), updater)
+        for program in programs:
+            del program.write
+
+
+def no_memory(*arguments: Any, **settings: Any) -> None:
+    raise MemoryError("no memory")
+
+
 # Optimizer state ----------------------------------------------------------------------
 
 
