@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from runtime.errors import GradientError
 from runtime.graph.build import Builder
 from runtime.graph.draft import Buffer, Dense, Form, Image
 from runtime.graph.ir import Entry, Graph
@@ -218,12 +217,7 @@ def _passes(node: object) -> bool:
 
 
 def required_heads(graph: Graph, needed: frozenset[Entry]) -> tuple[Entry, ...]:
-    """Outputs that need a head gradient: not losses, and something depends on them.
-
-    Raises:
-        GradientError: if a gradient is requested but no output depends on anything
-            that has one.
-    """
+    """Outputs that need a head gradient: not losses, and something depends on them."""
     heads = []
     for entry in dict.fromkeys(graph.outputs):
         operator = entry.node.operator
@@ -234,12 +228,3 @@ def required_heads(graph: Graph, needed: frozenset[Entry]) -> tuple[Entry, ...]:
         if entry in needed:
             heads.append(entry)
     return tuple(heads)
-
-
-def explain_missing_heads(names: tuple[str, ...]) -> GradientError:
-    """The error of a backward without head gradients on a graph that needs them."""
-    listed = ", ".join(f"`{name}`" for name in names)
-    return GradientError(
-        f"backward needs a head gradient for {listed}: these outputs are not losses. "
-        "Pass out_grads, or end the graph in a loss (wrap it with sym.make_loss)"
-    )

@@ -14,9 +14,11 @@ from runtime.devices.cpu import cost
 from runtime.devices.cpu.convolution_rows import (
     DepthwiseRows,
     FullRows,
+    Packing,
     Product,
     Rows,
     Taps,
+    WeightGradient,
 )
 from runtime.devices.cpu.elementwise import activation_backward
 from runtime.devices.cpu.epilogue import code
@@ -245,17 +247,10 @@ class ConvolutionStep:
         scratch = b.new_dense(f"{self._name}.scratch", (size,), "float32")
         before = b.gradients.accumulator(weight)
         target = before if isinstance(before, Dense) else b.gradients.fresh(weight)
-        self._rows.weight_gradient(
-            b,
-            self._name,
-            self._cost(b),
-            source,
-            dz,
-            reach,
-            gradient=target.at,
-            scratch=scratch.at,
-            accumulate=int(target is before),
+        wanted = WeightGradient(
+            source, dz, reach, target.at, scratch.at, adds=target is before
         )
+        self._rows.weight_gradient(b, self._name, self._cost(b), wanted)
         if target is not before:
             b.gradients.contribute(weight, target)
 
@@ -329,16 +324,8 @@ class ConvolutionStep:
         filters, channels = weight.shape[:2]
         size = self._rows.panels_size(filters, channels, taps.count)
         panels = self._packed(b, name, size)
-        self._rows.pack(
-            b,
-            self._name,
-            self._pack_section(b),
-            weight,
-            panels,
-            taps,
-            transpose=transpose,
-            scale=scale,
-        )
+        packing = Packing(weight, panels, taps, transpose, scale)
+        self._rows.pack(b, self._name, self._pack_section(b), packing)
         return panels
 
     def _cost(self, b: Builder) -> float:

@@ -41,6 +41,40 @@ class Taps:
 
 
 @dataclass(frozen=True, slots=True)
+class Packing:
+    """Some taps of a weight, as a kernel reads them.
+
+    Attributes:
+        weight: As at the face.
+        panels: Where they go.
+        taps: Which.
+        transpose: Whether they are for the way back.
+        scale: One factor for each filter, or 0.
+    """
+
+    weight: Dense
+    panels: Dense
+    taps: Taps
+    transpose: bool
+    scale: At | int = 0
+
+    def fields(self) -> dict[str, Operand]:
+        """The fields that both kinds of kernels have."""
+        return {
+            "weight": self.weight.at,
+            "scale": self.scale,
+            "panels": self.panels.at,
+            "kernel_h": self.weight.shape[2],
+            "kernel_w": self.weight.shape[3],
+            **self.taps.fields(),
+        }
+
+    @property
+    def cost(self) -> float:
+        return cost.floats(2 * self.panels.size)
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """One convolution: target = epilogue(source * weight + bias (+ residual)).
 
@@ -88,6 +122,38 @@ class Product:
         return ("y", "statistics") if self.statistics else ("y",)
 
 
+@dataclass(frozen=True, slots=True)
+class WeightGradient:
+    """The gradient of a weight, from those of its products' results.
+
+    Attributes:
+        source: What was convolved.
+        dy: The gradient of the result.
+        reach: What the taps of the result's pixels reach, as rows and columns.
+        gradient: Where it goes.
+        scratch: Room for sums.
+        adds: Whether it is added to what is there.
+    """
+
+    source: Image
+    dy: Image
+    reach: tuple[Reach, Reach]
+    gradient: At
+    scratch: At
+    adds: bool
+
+    def fields(self) -> dict[str, Operand]:
+        """The fields that both kinds of kernels have."""
+        return {
+            **self.source.fields("x"),
+            **self.dy.fields("dy"),
+            "images": self.dy.shape[0],
+            "gradient": self.gradient,
+            "scratch": self.scratch,
+            "accumulate": int(self.adds),
+        }
+
+
 class Rows(Protocol):
     """How the rows of one kind are emitted; `name` is the node's."""
 
@@ -102,18 +168,9 @@ class Rows(Protocol):
         ...
 
     def pack(
-        self,
-        b: Builder,
-        name: str,
-        section: Section | None,
-        weight: Dense,
-        panels: Dense,
-        taps: Taps,
-        *,
-        transpose: bool,
-        scale: At | int,
+        self, b: Builder, name: str, section: Section | None, packing: Packing
     ) -> None:
-        """Emit what packs some taps of a weight times a scale, for either direction."""
+        """Emit what packs a weight."""
         ...
 
     def product(self, b: Builder, name: str, cost: float, product: Product) -> None:
@@ -125,16 +182,9 @@ class Rows(Protocol):
         ...
 
     def weight_gradient(
-        self,
-        b: Builder,
-        name: str,
-        cost: float,
-        source: Image,
-        dy: Image,
-        reach: tuple[Reach, Reach],
-        **operands: Operand,
+        self, b: Builder, name: str, cost: float, wanted: WeightGradient
     ) -> None:
-        """Emit the gradient of a weight; operands: gradient, scratch, accumulate."""
+        """Emit the gradient of a weight."""
         ...
 
 
@@ -150,33 +200,19 @@ class FullRows:
         return conv_panels_size(channels, filters, taps)
 
     def pack(
-        self,
-        b: Builder,
-        name: str,
-        section: Section | None,
-        weight: Dense,
-        panels: Dense,
-        taps: Taps,
-        *,
-        transpose: bool,
-        scale: At | int,
+        self, b: Builder, name: str, section: Section | None, packing: Packing
     ) -> None:
-        filters, channels, height, width = weight.shape
+        filters, channels = packing.weight.shape[:2]
         b.kernel(
             "conv_pack",
             name,
             ("panels",),
-            cost.floats(2 * panels.size),
+            packing.cost,
             section,
-            weight=weight.at,
-            scale=scale,
-            panels=panels.at,
+            **packing.fields(),
             out_channels=filters,
             in_channels=channels,
-            kernel_h=height,
-            kernel_w=width,
-            transpose=int(transpose),
-            **taps.fields(),
+            transpose=int(packing.transpose),
         )
 
     def product(self, b: Builder, name: str, cost: float, product: Product) -> None:
@@ -198,27 +234,17 @@ class FullRows:
         return conv_weight_scratch(channels, filters, taps)
 
     def weight_gradient(
-        self,
-        b: Builder,
-        name: str,
-        cost: float,
-        source: Image,
-        dy: Image,
-        reach: tuple[Reach, Reach],
-        **operands: Operand,
+        self, b: Builder, name: str, cost: float, wanted: WeightGradient
     ) -> None:
         b.kernel(
             "conv_weight_gradient",
             name,
             ("gradient", "scratch"),
             cost,
-            **source.fields("x"),
-            **dy.fields("dy"),
-            images=dy.shape[0],
-            **window(*reach),
-            in_channels=source.shape[1],
-            out_channels=dy.shape[1],
-            **operands,
+            **wanted.fields(),
+            **window(*wanted.reach),
+            in_channels=wanted.source.shape[1],
+            out_channels=wanted.dy.shape[1],
         )
 
 
@@ -234,31 +260,16 @@ class DepthwiseRows:
         return depthwise_size(filters, taps)
 
     def pack(
-        self,
-        b: Builder,
-        name: str,
-        section: Section | None,
-        weight: Dense,
-        panels: Dense,
-        taps: Taps,
-        *,
-        transpose: bool,
-        scale: At | int,
+        self, b: Builder, name: str, section: Section | None, packing: Packing
     ) -> None:
-        filters, _, height, width = weight.shape
         b.kernel(
             "depthwise_pack",
             name,
             ("panels",),
-            cost.floats(2 * panels.size),
+            packing.cost,
             section,
-            weight=weight.at,
-            scale=scale,
-            panels=panels.at,
-            channels=filters,
-            kernel_h=height,
-            kernel_w=width,
-            **taps.fields(),
+            **packing.fields(),
+            channels=packing.weight.shape[0],
         )
 
     def product(self, b: Builder, name: str, cost: float, product: Product) -> None:
@@ -280,24 +291,14 @@ class DepthwiseRows:
         return depthwise_size(filters, taps)
 
     def weight_gradient(
-        self,
-        b: Builder,
-        name: str,
-        cost: float,
-        source: Image,
-        dy: Image,
-        reach: tuple[Reach, Reach],
-        **operands: Operand,
+        self, b: Builder, name: str, cost: float, wanted: WeightGradient
     ) -> None:
         b.kernel(
             "depthwise_weight_gradient",
             name,
             ("gradient", "scratch"),
             cost,
-            **source.fields("x"),
-            **dy.fields("dy"),
-            images=dy.shape[0],
-            **steps(*reach),
-            channels=dy.shape[1],
-            **operands,
+            **wanted.fields(),
+            **steps(*wanted.reach),
+            channels=wanted.dy.shape[1],
         )

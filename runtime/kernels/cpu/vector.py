@@ -326,16 +326,6 @@ def store_first(builder: Any, address: Any, index: Any, value: Any, count: Any) 
     emit_store_first(builder, address, index, value, count)
 
 
-@primitive(NoneType, int, int, Vector)
-def add_to_doubles(builder: Any, address: Any, index: Any, value: Any) -> None:
-    """Add a vector to `LANES` float64 numbers in memory."""
-    place = pointer(builder, address, index, DOUBLE, _DOUBLES)
-    total = builder.fadd(
-        load_unaligned(builder, place, 8), builder.fpext(value, _DOUBLES)
-    )
-    store_unaligned(builder, total, place, 8)
-
-
 @primitive(NoneType, int, int, Vector, int)
 def add_to_first_doubles(
     builder: Any, address: Any, index: Any, value: Any, count: Any
