@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     Vector,
+    inlined,
+)
+from runtime.kernels.cpu.vector import (
     absolute,
     copy_sign,
     fma,
-    inlined,
     scale_by_power_of_two,
     splat,
     where_less,

@@ -11,13 +11,15 @@ import numpy as np
 from runtime.kernels.cpu.activation import activate, activation_gradient
 from runtime.kernels.cpu.channel_sums import padded_channels
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
+    inlined,
+)
+from runtime.kernels.cpu.vector import (
     add_to_first_doubles,
     fma,
     get,
     get_double,
-    inlined,
     keep_first,
     load_first,
     put,

@@ -6,12 +6,14 @@ Runs of pixels are summed in float32 and the runs' sums in float64.
 from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    inlined,
+)
 from runtime.kernels.cpu.table import CHANNEL_BLOCK
 from runtime.kernels.cpu.vector import (
-    LANES,
     add_to_first_doubles,
     fma,
-    inlined,
     load_first,
     store_first,
     zeros,

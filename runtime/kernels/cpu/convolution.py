@@ -12,6 +12,10 @@ import numpy as np
 from runtime.kernels.cpu.channel_sums import add_moments, padded_channels
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.layout import transpose_matrix
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    inlined,
+)
 from runtime.kernels.cpu.microkernel import tile
 from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.tile_shapes import (
@@ -29,10 +33,8 @@ from runtime.kernels.cpu.tiles import (
     multiply_rows,
 )
 from runtime.kernels.cpu.vector import (
-    LANES,
     fill_bytes,
     get,
-    inlined,
     load,
     load_first,
     put,

@@ -11,14 +11,16 @@ import numpy as np
 from runtime.kernels.cpu.activation import activate, rectify
 from runtime.kernels.cpu.channel_sums import add_moments, padded_channels
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.table import Epilogue
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
     Vector,
+    inlined,
+)
+from runtime.kernels.cpu.table import Epilogue
+from runtime.kernels.cpu.vector import (
     fill_bytes,
     fma,
     get,
-    inlined,
     keep_first,
     load_first,
     put,

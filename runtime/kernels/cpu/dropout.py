@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.philox import uniform_numbers
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
     Vector,
-    get_integer,
     inlined,
+)
+from runtime.kernels.cpu.philox import uniform_numbers
+from runtime.kernels.cpu.vector import (
+    get_integer,
     load,
     load_first,
     splat,

@@ -6,9 +6,9 @@ import numpy as np
 
 from runtime.kernels.cpu.activation import activate, activation_gradient
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import LANES
 from runtime.kernels.cpu.table import WithNumber
 from runtime.kernels.cpu.vector import (
-    LANES,
     fill_bytes,
     fma,
     load_first,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    inlined,
+)
 from runtime.kernels.cpu.sorting import merge_sorted
 from runtime.kernels.cpu.vector import (
-    LANES,
     fill_bytes,
     get,
     get_integer,
-    inlined,
     load_first,
     put_integer,
     store_first,

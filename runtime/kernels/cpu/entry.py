@@ -9,8 +9,7 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 
-from runtime.kernels.cpu.table import KERNELS
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     DOUBLE,
     INT64,
     inlined,
@@ -18,6 +17,7 @@ from runtime.kernels.cpu.vector import (
     pointer,
     primitive,
 )
+from runtime.kernels.cpu.table import KERNELS
 
 DEFINITIONS: dict[str, Callable[..., None]] = {}
 

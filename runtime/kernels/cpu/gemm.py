@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.layout import transpose_matrix
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    inlined,
+)
 from runtime.kernels.cpu.target import host_target
 from runtime.kernels.cpu.tiles import (
     ADD_AFTER_EPILOGUE,
@@ -19,9 +23,7 @@ from runtime.kernels.cpu.tiles import (
     multiply_tile,
 )
 from runtime.kernels.cpu.vector import (
-    LANES,
     get,
-    inlined,
     load_first,
     splat,
     stack,

@@ -9,24 +9,26 @@ import numpy as np
 from llvmlite import ir
 
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.target import host_target
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     FLOAT,
     INT64,
     LANES,
     VECTOR,
     first_mask,
-    get,
     inlined,
     lane_numbers,
-    load_first,
     load_unaligned,
     masked_load,
     masked_store,
     primitive,
+    store_unaligned,
+)
+from runtime.kernels.cpu.target import host_target
+from runtime.kernels.cpu.vector import (
+    get,
+    load_first,
     put,
     store_first,
-    store_unaligned,
 )
 
 PANEL = host_target().panel

@@ -29,8 +29,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from runtime.kernels.cpu.tile_shapes import TILE_SHAPES, TileShape
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     FLOAT,
     INT64,
     LANES,
@@ -43,6 +42,7 @@ from runtime.kernels.cpu.vector import (
     spread,
     store_unaligned,
 )
+from runtime.kernels.cpu.tile_shapes import TILE_SHAPES, TileShape
 
 _ARGUMENTS = (
     *("a", "a_row", "b", "n0", "a0", "b0", "n1", "a1", "b1", "n2", "a2", "b2"),

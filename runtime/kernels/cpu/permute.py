@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.layout import transpose_matrix
+from runtime.kernels.cpu.lowering import LANES
 from runtime.kernels.cpu.vector import (
-    LANES,
     get,
     load_first,
     put,

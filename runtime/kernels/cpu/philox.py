@@ -6,8 +6,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from runtime.kernels.cpu.tuples import packed
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     INT32,
     INT64,
     LANES,
@@ -18,6 +17,7 @@ from runtime.kernels.cpu.vector import (
     spread,
     tuple_type,
 )
+from runtime.kernels.cpu.tuples import packed
 
 _MULTIPLIERS = 0xD2511F53, 0xCD9E8D57
 _WEYL = 0x9E3779B9, 0xBB67AE85

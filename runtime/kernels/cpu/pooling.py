@@ -11,15 +11,19 @@ import numpy as np
 from runtime.kernels.cpu.activation import activate, activation_gradient
 from runtime.kernels.cpu.channel_sums import padded_channels
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
     inlined,
+)
+from runtime.kernels.cpu.narrow import (
+    load_bytes,
+    store_bytes,
+)
+from runtime.kernels.cpu.vector import (
     keep_first,
     larger,
-    load_bytes,
     load_first,
     splat,
-    store_bytes,
     store_first,
     where_equal,
     where_less,

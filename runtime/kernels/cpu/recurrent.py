@@ -11,12 +11,14 @@ import numpy as np
 from runtime.kernels.cpu.activation import hyperbolic_tangent, rectify, sigmoid
 from runtime.kernels.cpu.entry import kernel
 from runtime.kernels.cpu.gemm import gemm
-from runtime.kernels.cpu.table import RecurrentCell
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
     Vector,
-    fma,
     inlined,
+)
+from runtime.kernels.cpu.table import RecurrentCell
+from runtime.kernels.cpu.vector import (
+    fma,
     load_first,
     splat,
     store_first,

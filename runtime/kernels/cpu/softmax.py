@@ -6,11 +6,13 @@ import numpy as np
 
 from runtime.kernels.cpu.activation import exponential
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
+    inlined,
+)
+from runtime.kernels.cpu.vector import (
     fill_bytes,
     get,
-    inlined,
     keep_first,
     largest_of,
     load_first,

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from runtime.kernels.cpu.vector import get_integer, inlined, put_integer
+from runtime.kernels.cpu.lowering import inlined
+from runtime.kernels.cpu.vector import (
+    get_integer,
+    put_integer,
+)
 
 
 @inlined

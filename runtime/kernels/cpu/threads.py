@@ -8,7 +8,11 @@ from typing import Any
 from llvmlite import ir
 from numba.core import cgutils
 
-from runtime.kernels.cpu.vector import INT32, INT64, primitive
+from runtime.kernels.cpu.lowering import (
+    INT32,
+    INT64,
+    primitive,
+)
 
 # Functions of the C library that are called.
 SYSTEM_FUNCTIONS = ("sched_yield", "clock_gettime")

@@ -7,6 +7,10 @@ how a row's operands are reached.
 from __future__ import annotations
 
 from runtime.kernels.cpu.activation import activate, activation_gradient, rectify
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    inlined,
+)
 from runtime.kernels.cpu.microkernel import tile
 from runtime.kernels.cpu.table import Epilogue
 from runtime.kernels.cpu.target import host_target
@@ -16,8 +20,6 @@ from runtime.kernels.cpu.tile_shapes import (
     TWO_VECTORS,
 )
 from runtime.kernels.cpu.vector import (
-    LANES,
-    inlined,
     keep_first,
     load,
     load_first,

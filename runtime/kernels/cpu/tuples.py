@@ -11,15 +11,17 @@ from typing import Any
 
 from llvmlite import ir
 
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     DOUBLE,
     INT64,
     Vector,
-    emit_load_first,
-    emit_store_first,
     pointer,
     primitive,
     tuple_type,
+)
+from runtime.kernels.cpu.vector import (
+    emit_load_first,
+    emit_store_first,
 )
 
 

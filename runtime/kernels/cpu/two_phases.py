@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from runtime.kernels.cpu.linger import LOOKS, TURNS
+from runtime.kernels.cpu.lowering import inlined
 from runtime.kernels.cpu.table import JobWord, Outcome
 from runtime.kernels.cpu.threads import (
     count_down,
@@ -11,7 +12,7 @@ from runtime.kernels.cpu.threads import (
     read_shared,
     write_shared,
 )
-from runtime.kernels.cpu.vector import get_integer, inlined
+from runtime.kernels.cpu.vector import get_integer
 from runtime.kernels.cpu.vm import run_rows
 
 _run_rows = inlined(run_rows)

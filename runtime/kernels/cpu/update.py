@@ -16,14 +16,16 @@ from collections.abc import Callable
 from typing import Any, get_args, get_type_hints
 
 from runtime.kernels.cpu.entry import named_kernel
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    Vector,
+    inlined,
+)
 from runtime.kernels.cpu.threads import keep_order, read_shared, write_shared
 from runtime.kernels.cpu.tuples import rule_arguments, store_vectors, tuple_at
 from runtime.kernels.cpu.update_rules import VECTOR_RULES
 from runtime.kernels.cpu.vector import (
-    LANES,
-    Vector,
     get_integer,
-    inlined,
     load_first,
     prefetch_to_write,
     store_first,

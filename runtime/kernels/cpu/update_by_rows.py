@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from runtime.kernels.cpu.entry import kernel, named_kernel
+from runtime.kernels.cpu.lowering import inlined
 from runtime.kernels.cpu.table import LAZY_RULES
 from runtime.kernels.cpu.update import UPDATES
 from runtime.kernels.cpu.update_groups import update_groupadagrad
-from runtime.kernels.cpu.vector import get_integer, inlined, put_integer
+from runtime.kernels.cpu.vector import (
+    get_integer,
+    put_integer,
+)
 
 _BEHIND_ALL = 2**63 - 1
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import LANES
 from runtime.kernels.cpu.update import summed
 from runtime.kernels.cpu.update_rules import number, rescaled
 from runtime.kernels.cpu.vector import (
-    LANES,
     get_double,
     get_integer,
     load_first,

@@ -8,16 +8,20 @@ rounds the master to the weight.
 from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     LANES,
     Vector,
-    get_integer,
     inlined,
-    load_first,
+)
+from runtime.kernels.cpu.narrow import (
     load_first_halves,
     rounded_to_halves,
-    store_first,
     store_first_halves,
+)
+from runtime.kernels.cpu.vector import (
+    get_integer,
+    load_first,
+    store_first,
     where_equal,
 )
 

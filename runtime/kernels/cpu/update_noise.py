@@ -9,17 +9,19 @@ from __future__ import annotations
 import math
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import (
+    LANES,
+    Vector,
+    inlined,
+)
 from runtime.kernels.cpu.philox import uniform_numbers
 from runtime.kernels.cpu.update import summed
 from runtime.kernels.cpu.update_rules import number, rescaled
 from runtime.kernels.cpu.vector import (
-    LANES,
-    Vector,
     absolute,
     exponents,
     get_double,
     get_integer,
-    inlined,
     load_first,
     mantissas,
     square_root,

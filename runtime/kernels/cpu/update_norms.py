@@ -8,10 +8,10 @@ with which a kernel of `runtime.kernels.cpu.update` then updates it: `update_sgd
 from __future__ import annotations
 
 from runtime.kernels.cpu.entry import kernel
+from runtime.kernels.cpu.lowering import LANES
 from runtime.kernels.cpu.update import summed
 from runtime.kernels.cpu.update_rules import lamb_step, number, rescaled, running
 from runtime.kernels.cpu.vector import (
-    LANES,
     get_double,
     get_integer,
     keep_first,

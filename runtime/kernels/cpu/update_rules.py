@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from runtime.kernels.cpu.vector import (
+from runtime.kernels.cpu.lowering import (
     Vector,
-    absolute,
     inlined,
+)
+from runtime.kernels.cpu.vector import (
+    absolute,
     larger,
     splat,
     square_roots,

@@ -1,9 +1,9 @@
 """Vectors of float32 and raw memory, for kernels written in Python.
 
-A `Vector` has `LANES` elements. Memory is a byte address (an int64) and an index
-in elements. The operators + - * / work on vectors; everything else is a function
-below. Each function is lowered by Numba to one or a few LLVM instructions; the
-bodies here only carry the types.
+Memory is a byte address (an int64) and an index in elements. The operators + - * /
+work on vectors; everything else is a function below. Each function is lowered to one or
+a few LLVM instructions (`runtime.kernels.cpu.lowering`); the bodies here only carry the
+types.
 
 Functions ending in `_first` touch the first `count` elements only (count >= LANES
 means all), so that the end of a run gives bit for bit what its body gives.
@@ -12,209 +12,38 @@ means all), so that the end of a run gives bit for bit what its body gives.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from types import NoneType
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
-from numba.core.imputils import lower_builtin
-from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
-from numba.extending import models, register_model
 
-from runtime.kernels.cpu.target import host_target
-
-LANES = host_target().lanes
-
-FLOAT = ir.FloatType()
-DOUBLE = ir.DoubleType()
-INT32 = ir.IntType(32)
-INT64 = ir.IntType(64)
-VECTOR = ir.VectorType(FLOAT, LANES)
-_DOUBLES = ir.VectorType(DOUBLE, LANES)
-_INTS = ir.VectorType(INT32, LANES)
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-R = TypeVar("R")
-
-
-class Vector(types.Type):  # type: ignore[misc]
-    """Numba type of `LANES` float32 elements."""
-
-    def __init__(self) -> None:
-        super().__init__(name=f"float32x{LANES}")
-
-    if TYPE_CHECKING:  # in kernels the operators are lowered, see below
-
-        def __add__(self, other: Vector) -> Vector: ...
-        def __sub__(self, other: Vector) -> Vector: ...
-        def __mul__(self, other: Vector) -> Vector: ...
-        def __truediv__(self, other: Vector) -> Vector: ...
-
-
-vector_type = Vector()
-
-
-@register_model(Vector)
-class _VectorModel(models.PrimitiveModel):  # type: ignore[misc]
-    def __init__(self, manager: Any, numba_type: Any) -> None:
-        super().__init__(manager, numba_type, VECTOR)
-
-
-_TYPES: dict[Any, Any] = {
-    int: types.int64,
-    bool: types.boolean,
-    float: types.float64,
-    np.float32: types.float32,
-    Vector: vector_type,
-    NoneType: types.void,
-}
-
-
-def tuple_type(members: Sequence[Any]) -> Any:
-    """Numba's type of a tuple, from types as in annotations."""
-    return types.Tuple([_TYPES[member] for member in members])
-
-
-def inlined(function: F) -> F:
-    """Make a function available to kernels; LLVM inlines it where that pays.
-
-    Its types are those of its annotations (`int` is int64, `float` is float64; a tuple
-    can be returned). Numba compiles it as a part of each kernel that calls it, never on
-    its own: that is several times faster than a jitted function per helper.
-    """
-    hints = get_type_hints(function)
-    hint = hints.pop("return")
-    several = get_origin(hint) is tuple
-    returns = tuple_type(get_args(hint)) if several else _TYPES[hint]
-    _define(function, signature(returns, *[_TYPES[hint] for hint in hints.values()]))
-    return function
-
-
-def _define(function: Callable[..., Any], types_of: Any) -> None:
-    """Let kernels call a function whose body Numba compiles."""
-    _declare(function, types_of)
-
-    @lower_builtin(function, *types_of.args)
-    def _(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        return context.compile_internal(builder, function, types_of, values)
-
-
-def primitive(
-    returns: type[R], *arguments: Any
-) -> Callable[[Callable[..., Any]], Callable[..., R]]:
-    """Define a function of kernels by the LLVM instructions that it stands for.
-
-    The decorated function gets the builder and the arguments' LLVM values, and
-    returns the result's.
-
-    Args:
-        returns: type of the result, as in annotations (or a type of Numba).
-        arguments: types of the arguments, likewise.
-    """
-
-    def define(emit: Callable[..., Any]) -> Callable[..., R]:
-        def function(*_: Any) -> R:
-            raise TypeError(f"{emit.__name__} only works inside a kernel")
-
-        function.__name__ = emit.__name__
-        _overload(function, emit, returns, *arguments)
-        return function
-
-    return define
-
-
-def _overload(key: Any, emit: Callable[..., Any], returns: Any, *args: Any) -> None:
-    types_of = signature(*[_TYPES.get(kind, kind) for kind in (returns, *args)])
-    _declare(key, types_of)
-
-    @lower_builtin(key, *types_of.args)
-    def _(context: Any, builder: Any, _signature: Any, values: Any) -> Any:
-        result = emit(builder, *values)
-        return context.get_dummy_value() if result is None else result
-
-
-def _declare(key: Any, types_of: Any) -> None:
-    """Tell Numba's type inference of one signature of a function."""
-    template = type(
-        f"_{key.__name__}_template",
-        (ConcreteTemplate,),
-        {"key": key, "cases": [types_of]},
-    )
-    if isinstance(key, type(operator.add)):
-        infer_global(key)(template)
-    else:
-        infer_global(key, types.Function(template))
-
+from runtime.kernels.cpu.lowering import (
+    DOUBLE,
+    DOUBLES,
+    FLOAT,
+    INT32,
+    INT64,
+    INTS,
+    LANES,
+    VECTOR,
+    Vector,
+    first_mask,
+    is_whole,
+    lane_numbers,
+    llvm,
+    load_unaligned,
+    masked_load,
+    masked_store,
+    overload,
+    pointer,
+    primitive,
+    spread,
+    store_unaligned,
+)
 
 # Memory ---------------------------------------------------------------------
-
-
-def pointer(
-    builder: Any, address: Any, index: Any, element: Any, to: Any = None
-) -> Any:
-    """LLVM pointer to element `index` from a byte address."""
-    base = builder.inttoptr(address, element.as_pointer())
-    place = builder.gep(base, [index])
-    return place if to is None else builder.bitcast(place, to.as_pointer())
-
-
-def load_unaligned(builder: Any, place: Any, align: int = 4) -> Any:
-    """Load that assumes no more than the elements' alignment."""
-    value = builder.load(place)
-    value.align = align
-    return value
-
-
-def store_unaligned(builder: Any, value: Any, place: Any, align: int = 4) -> None:
-    """Store that assumes no more than the elements' alignment."""
-    builder.store(value, place).align = align
-
-
-def first_mask(builder: Any, count: Any) -> Any:
-    """LLVM mask whose first `count` bits are set."""
-    lanes = ir.Constant(_INTS, list(range(LANES)))
-    small = builder.trunc(count, INT32)
-    return builder.icmp_signed("<", lanes, spread(builder, small, _INTS))
-
-
-def lane_numbers(numbers: list[int]) -> Any:
-    """LLVM constant that a shuffle takes its lanes by."""
-    return ir.Constant(ir.VectorType(INT32, len(numbers)), numbers)
-
-
-def spread(builder: Any, scalar: Any, to: Any = VECTOR) -> Any:
-    """LLVM vector whose elements all are `scalar`."""
-    undefined = ir.Constant(to, ir.Undefined)
-    single = builder.insert_element(undefined, scalar, ir.Constant(INT32, 0))
-    zeros = ir.Constant(ir.VectorType(INT32, to.count), [0] * to.count)
-    return builder.shuffle_vector(single, undefined, zeros)
-
-
-def llvm(builder: Any, name: str, returns: Any, *values: Any) -> Any:
-    """Call an LLVM intrinsic."""
-    kind = ir.FunctionType(returns, [value.type for value in values])
-    function = builder.module.globals.get(name)
-    if function is None:
-        function = ir.Function(builder.module, kind, name)
-    return builder.call(function, values)
-
-
-def masked_load(builder: Any, place: Any, mask: Any, other: Any = None) -> Any:
-    """Load of the elements whose mask is set; the others are `other`'s or zero."""
-    align = ir.Constant(INT32, 4)
-    other = ir.Constant(VECTOR, [0.0] * LANES) if other is None else other
-    name = f"llvm.masked.load.v{LANES}f32.p0"
-    return llvm(builder, name, VECTOR, place, align, mask, other)
-
-
-def masked_store(builder: Any, value: Any, place: Any, mask: Any) -> None:
-    """Store of the elements whose mask is set."""
-    align = ir.Constant(INT32, 4)
-    name = f"llvm.masked.store.v{LANES}f32.p0"
-    llvm(builder, name, ir.VoidType(), value, place, align, mask)
 
 
 @primitive(int, int, int)
@@ -273,14 +102,10 @@ def store(builder: Any, address: Any, index: Any, value: Any) -> None:
     store_unaligned(builder, value, pointer(builder, address, index, FLOAT, VECTOR))
 
 
-def _whole(builder: Any, count: Any) -> Any:
-    return builder.icmp_signed(">=", count, ir.Constant(INT64, LANES))
-
-
 def emit_load_first(builder: Any, address: Any, index: Any, count: Any) -> Any:
     """LLVM vector for `load_first`."""
     place = pointer(builder, address, index, FLOAT, VECTOR)
-    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
+    with builder.if_else(is_whole(builder, count), likely=True) as (whole, part):
         with whole:
             all_of_it = load_unaligned(builder, place)
             whole_block = builder.block
@@ -313,7 +138,7 @@ def emit_store_first(
 ) -> None:
     """Store as LLVM instructions, for `store_first`."""
     place = pointer(builder, address, index, FLOAT, VECTOR)
-    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
+    with builder.if_else(is_whole(builder, count), likely=True) as (whole, part):
         with whole:
             store_unaligned(builder, value, place)
         with part:
@@ -331,19 +156,19 @@ def add_to_first_doubles(
     builder: Any, address: Any, index: Any, value: Any, count: Any
 ) -> None:
     """Add the first `count` elements of a vector to float64 numbers in memory."""
-    place = pointer(builder, address, index, DOUBLE, _DOUBLES)
+    place = pointer(builder, address, index, DOUBLE, DOUBLES)
     mask = first_mask(builder, count)
     align = ir.Constant(INT32, 8)
     before = llvm(
         builder,
         f"llvm.masked.load.v{LANES}f64.p0",
-        _DOUBLES,
+        DOUBLES,
         place,
         align,
         mask,
-        ir.Constant(_DOUBLES, [0.0] * LANES),
+        ir.Constant(DOUBLES, [0.0] * LANES),
     )
-    total = builder.fadd(before, builder.fpext(value, _DOUBLES))
+    total = builder.fadd(before, builder.fpext(value, DOUBLES))
     llvm(
         builder,
         f"llvm.masked.store.v{LANES}f64.p0",
@@ -353,89 +178,6 @@ def add_to_first_doubles(
         align,
         mask,
     )
-
-
-_BYTE = ir.IntType(8)
-_BYTES = ir.VectorType(_BYTE, LANES)
-_HALF = ir.VectorType(_BYTE, LANES // 2)
-
-
-@primitive(Vector, int, int, int)
-def load_bytes(builder: Any, address: Any, index: Any, count: Any) -> Any:
-    """`LANES` bytes as numbers; if count < LANES half of them, then zeros."""
-    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
-        with whole:
-            place = pointer(builder, address, index, _BYTE, _BYTES)
-            all_of_it = load_unaligned(builder, place, 1)
-            whole_block = builder.block
-        with part:
-            place = pointer(builder, address, index, _BYTE, _HALF)
-            half = load_unaligned(builder, place, 1)
-            zero = ir.Constant(_HALF, [0] * (LANES // 2))
-            both = lane_numbers(list(range(LANES)))
-            half_of_it = builder.shuffle_vector(half, zero, both)
-            part_block = builder.block
-    value = builder.phi(_BYTES)
-    value.add_incoming(all_of_it, whole_block)
-    value.add_incoming(half_of_it, part_block)
-    return builder.uitofp(value, VECTOR)
-
-
-@primitive(NoneType, int, int, Vector, int)
-def store_bytes(builder: Any, address: Any, index: Any, value: Any, count: Any) -> None:
-    """Store numbers 0..255 as bytes; if count < LANES the first half of them."""
-    value = builder.trunc(builder.fptosi(value, _INTS), _BYTES)
-    with builder.if_else(_whole(builder, count), likely=True) as (whole, part):
-        with whole:
-            place = pointer(builder, address, index, _BYTE, _BYTES)
-            store_unaligned(builder, value, place, 1)
-        with part:
-            first = lane_numbers(list(range(LANES // 2)))
-            place = pointer(builder, address, index, _BYTE, _HALF)
-            half = builder.shuffle_vector(value, value, first)
-            store_unaligned(builder, half, place, 1)
-
-
-_HALVES = ir.VectorType(ir.HalfType(), LANES)
-_SHORT = ir.IntType(16)
-_SHORTS = ir.VectorType(_SHORT, LANES)
-
-
-@primitive(Vector, int, int, int)
-def load_first_halves(builder: Any, address: Any, index: Any, count: Any) -> Any:
-    """First `count` float16 elements at an address, then zeros."""
-    value = llvm(
-        builder,
-        f"llvm.masked.load.v{LANES}i16.p0",
-        _SHORTS,
-        pointer(builder, address, index, _SHORT, _SHORTS),
-        ir.Constant(INT32, 2),
-        first_mask(builder, count),
-        ir.Constant(_SHORTS, [0] * LANES),
-    )
-    return builder.fpext(builder.bitcast(value, _HALVES), VECTOR)
-
-
-@primitive(NoneType, int, int, Vector, int)
-def store_first_halves(
-    builder: Any, address: Any, index: Any, value: Any, count: Any
-) -> None:
-    """Store the first `count` elements, rounded to float16."""
-    llvm(
-        builder,
-        f"llvm.masked.store.v{LANES}i16.p0",
-        ir.VoidType(),
-        builder.bitcast(builder.fptrunc(value, _HALVES), _SHORTS),
-        pointer(builder, address, index, _SHORT, _SHORTS),
-        ir.Constant(INT32, 2),
-        first_mask(builder, count),
-    )
-
-
-@primitive(Vector, Vector)
-def rounded_to_halves(builder: Any, a: Any) -> Any:
-    """The elements as float16 has them."""
-    return builder.fpext(builder.fptrunc(a, _HALVES), VECTOR)
 
 
 @primitive(NoneType, int, int)
@@ -482,7 +224,7 @@ def _define_operator(key: Any, instruction: str) -> None:
     def emit(builder: Any, a: Any, b: Any) -> Any:
         return getattr(builder, instruction)(a, b)
 
-    _overload(key, emit, Vector, Vector, Vector)
+    overload(key, emit, Vector, Vector, Vector)
 
 
 for _key, _instruction in _BINARY.items():
@@ -582,7 +324,7 @@ def sum_of(builder: Any, a: Any) -> Any:
 @primitive(float, Vector)
 def square_sum(builder: Any, a: Any) -> Any:
     """Sum of the elements' squares, in float64."""
-    doubles = builder.fpext(a, _DOUBLES)
+    doubles = builder.fpext(a, DOUBLES)
     return _fold(builder, builder.fmul(doubles, doubles), builder.fadd)
 
 
@@ -597,17 +339,17 @@ def largest_of(builder: Any, a: Any) -> Any:
 @primitive(Vector, Vector)
 def mantissas(builder: Any, a: Any) -> Any:
     """The m in [0.5, 1) of a = m * 2**e, for positive normal numbers."""
-    bits = builder.bitcast(a, _INTS)
-    fraction = builder.and_(bits, ir.Constant(_INTS, [0x7FFFFF] * LANES))
-    half = builder.or_(fraction, ir.Constant(_INTS, [126 << 23] * LANES))
+    bits = builder.bitcast(a, INTS)
+    fraction = builder.and_(bits, ir.Constant(INTS, [0x7FFFFF] * LANES))
+    half = builder.or_(fraction, ir.Constant(INTS, [126 << 23] * LANES))
     return builder.bitcast(half, VECTOR)
 
 
 @primitive(Vector, Vector)
 def exponents(builder: Any, a: Any) -> Any:
     """The e of a = m * 2**e, where m is `mantissas`."""
-    shifted = builder.lshr(builder.bitcast(a, _INTS), ir.Constant(_INTS, [23] * LANES))
-    exponent = builder.sub(shifted, ir.Constant(_INTS, [126] * LANES))
+    shifted = builder.lshr(builder.bitcast(a, INTS), ir.Constant(INTS, [23] * LANES))
+    exponent = builder.sub(shifted, ir.Constant(INTS, [126] * LANES))
     return builder.sitofp(exponent, VECTOR)
 
 
@@ -618,7 +360,7 @@ def scale_by_power_of_two(builder: Any, a: Any, shifted: Any) -> Any:
     The product must stay a normal number.
     """
     exponent = builder.shl(
-        builder.bitcast(shifted, _INTS), ir.Constant(_INTS, [23] * LANES)
+        builder.bitcast(shifted, INTS), ir.Constant(INTS, [23] * LANES)
     )
-    bits = builder.add(builder.bitcast(a, _INTS), exponent)
+    bits = builder.add(builder.bitcast(a, INTS), exponent)
     return builder.bitcast(bits, VECTOR)

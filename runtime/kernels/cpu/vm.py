@@ -7,8 +7,12 @@ from typing import Any
 
 from llvmlite import ir
 
+from runtime.kernels.cpu.lowering import (
+    INT64,
+    primitive,
+)
 from runtime.kernels.cpu.table import ROW
-from runtime.kernels.cpu.vector import INT64, get_integer, primitive
+from runtime.kernels.cpu.vector import get_integer
 
 _ROW_FUNCTION = ir.FunctionType(ir.VoidType(), [INT64])
 
