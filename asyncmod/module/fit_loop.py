@@ -86,8 +86,11 @@ class Training:
             for name, value in result.train:
                 logger.info("Epoch[%d] Train-%s=%f", epoch, name, value)
             logger.info("Epoch[%d] Time cost=%.3f", epoch, result.spent.seconds)
-            await self._end_epoch(epoch)
-            validation = await self._validate(epoch)
+            try:
+                await self._end_epoch(epoch)
+                validation = await self._validate(epoch)
+            finally:
+                self.note_dropped(epoch, result.batches)
             for name, value in validation:
                 logger.info("Epoch[%d] Validation-%s=%f", epoch, name, value)
             self._record(epoch, result, validation)
@@ -149,7 +152,6 @@ class Training:
     ) -> None:
         timing = asdict(result.spent)
         samples, seconds = timing.pop("samples"), timing.pop("seconds")
-        self.note_dropped(epoch, result.batches)
         self.history.add_epoch(
             epoch=epoch,
             **{f"train-{name}": value for name, value in result.train},

@@ -335,6 +335,34 @@ def test_a_monitor_sees_a_lost_step_once(section: str, through_fit: bool) -> Non
     assert got == expected
 
 
+def test_a_drop_is_told_though_the_validation_fails() -> None:
+    histories: list[Any] = []
+
+    def keep(param: Any) -> None:
+        histories.append(param.locals["history"])
+
+    def fail(param: Any) -> None:
+        raise ArithmeticError("enough")
+
+    async def main() -> None:
+        contexts = devices(mx.cpu, "process", 2)
+        mod = mx.Module(net(), context=contexts, on_worker_death="drop")
+        data = mx.io.NDArrayIter(*rows(BATCH), BATCH)
+        with pytest.raises(ArithmeticError):
+            await mod.fit(
+                data,
+                data,
+                num_epoch=1,
+                batch_end_callback=keep,
+                eval_end_callback=fail,
+            )
+
+    with sabotaged(Point("predict", (1,), index=1)):
+        mx.run(main)
+    assert histories[0].to_dict("events")["device"] == ["cpu(1)"]
+    assert histories[0].epochs == []
+
+
 def test_bind_raises_the_death_of_a_worker_that_it_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
