@@ -6,6 +6,7 @@ Next: `runtime.graph.infer`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from runtime.graph import plan
 from runtime.graph.build import Builder, Step
@@ -48,6 +49,8 @@ from runtime.graph.storage import infer_storage
 
 __all__ = ["GradientRequest", "Request", "compile_plan", "parameter_names"]
 
+T = TypeVar("T")
+
 
 def compile_plan(request: Request) -> Plan:
     """Compile a graph for one device.
@@ -81,20 +84,10 @@ def compile_plan(request: Request) -> Plan:
         builder.gradients = Gradients(
             builder,
             face.gradients,
-            frozenset(
-                entry
-                for entry in face.gradients
-                if request.gradients[entry.name] == "add"
-            ),
+            frozenset(_added(request, face.gradients)),
             face.heads,
             RowSparseGradients(
-                builder,
-                face.row_sparse,
-                frozenset(
-                    entry
-                    for entry in face.row_sparse
-                    if request.gradients[entry.name] == "add"
-                ),
+                builder, face.row_sparse, frozenset(_added(request, face.row_sparse))
             ),
         )
     for step in steps:
@@ -124,6 +117,13 @@ def compile_plan(request: Request) -> Plan:
 def _parameters(request: Request) -> frozenset[Entry]:
     names = frozenset(parameter_names(request.graph, request.inputs))
     return frozenset(Entry(n) for n in request.graph.arguments if n.name in names)
+
+
+def _added(request: Request, places: Mapping[Entry, T]) -> dict[Entry, T]:
+    """The places of gradients that are added to what is there."""
+    return {
+        e: place for e, place in places.items() if request.gradients[e.name] == "add"
+    }
 
 
 def _may_be_row_sparse(request: Request) -> frozenset[str]:
@@ -170,15 +170,9 @@ def _finish(
         output_names=tuple(face.layouts["output"].tensors),
         heads=tuple(entry.name for entry in face.heads),
         guards=request.guards,
-        accumulated=tuple(
-            tensor
-            for entry, tensor in face.gradients.items()
-            if request.gradients[entry.name] == "add"
-        )
-        + tuple(
-            tensor
-            for entry, tensor in face.row_sparse.items()
-            if request.gradients[entry.name] == "add"
+        accumulated=(
+            *_added(request, face.gradients).values(),
+            *_added(request, face.row_sparse).values(),
         ),
         csr={entry.name: tensor for entry, tensor in face.csr.items()},
     )

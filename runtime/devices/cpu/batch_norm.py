@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.convolution import Statistics, residual_of
+from runtime.devices.cpu.elementwise import fill
 from runtime.devices.cpu.epilogue import code
 from runtime.graph.build import Builder
 from runtime.graph.draft import At, Dense, Image, optional_fields
@@ -117,7 +118,7 @@ class BatchNormStep:
         images, channels, height, width = x.shape
         shape = (2 * padded(channels),)
         sums = b.new_dense(f"{self._name}.statistics", shape, "float64")
-        _fill(b, self._name, sums)
+        fill(b, self._name, sums.buffer)
         b.kernel(
             "batch_norm_statistics",
             self._name,
@@ -163,7 +164,7 @@ class BatchNormStep:
         if self.activation is not None and book.accumulator(self.output) is not dy:
             g = b.new_image(f"{self._name}.masked", dy.shape)
         sums = b.new_dense(f"{self._name}.sums", (2 * x.pixel,), "float64")
-        _fill(b, self._name, sums)
+        fill(b, self._name, sums.buffer)
         masks = self.activation is not None
         y = b.image(self.output) if masks else None
         b.kernel(
@@ -255,14 +256,3 @@ class BatchNormStep:
     def _vector(self, b: Builder, name: str) -> At:
         channels = padded(b.shape(self.norm.inputs[0])[1])
         return At(b.saved(self.norm, name, 4 * channels))
-
-
-def _fill(b: Builder, node: str, target: Dense) -> None:
-    b.kernel(
-        "fill",
-        node,
-        ("y",),
-        cost.ROW,
-        y=target.at,
-        bytes=target.buffer.nbytes,
-    )

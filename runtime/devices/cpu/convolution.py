@@ -20,7 +20,7 @@ from runtime.devices.cpu.convolution_rows import (
     Taps,
     WeightGradient,
 )
-from runtime.devices.cpu.elementwise import activation_backward
+from runtime.devices.cpu.elementwise import activation_backward, fill
 from runtime.devices.cpu.epilogue import code
 from runtime.devices.cpu.window import Reach, classes
 from runtime.graph.build import Builder
@@ -207,14 +207,7 @@ class ConvolutionStep:
         shape = (2 * padded(target.shape[1]),)
         sums = b.new_dense(f"{self._name}.statistics", shape, "float64")
         self.statistics.sums.append(sums.buffer)
-        b.kernel(
-            "fill",
-            self._name,
-            ("y",),
-            cost.ROW,
-            y=sums.at,
-            bytes=sums.buffer.nbytes,
-        )
+        fill(b, self._name, sums.buffer)
         return sums.at, b.dense(self.statistics.pivot).at
 
     def backward(self, b: Builder) -> None:
@@ -286,14 +279,7 @@ class ConvolutionStep:
         target = before if isinstance(before, Image) else b.gradients.fresh_image(data)
         covered = all(c.reach.taps for c in (*rows, *columns))
         if not covered and not adds:
-            b.kernel(
-                "fill",
-                self._name,
-                ("y",),
-                cost.floats(target.shape[0] * target.image),
-                y=target.at(-target.halo[0], -target.halo[1]),
-                bytes=target.buffer.nbytes,
-            )
+            fill(b, self._name, target.buffer)
         for i, h in enumerate(rows):
             for j, w in enumerate(columns):
                 if not h.reach.taps or not w.reach.taps:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runtime.devices.cpu import cost
 from runtime.devices.cpu.epilogue import code
 from runtime.graph.build import Builder
-from runtime.graph.draft import At, Form, Image
+from runtime.graph.draft import At, Buffer, Form, Image
 from runtime.graph.ir import Entry, Node
 
 
@@ -47,6 +47,12 @@ def elementwise(
         **operands,
         **more,
     )
+
+
+def fill(b: Builder, node: str, buffer: Buffer) -> None:
+    """Emit what zeroes a whole buffer."""
+    nbytes = buffer.nbytes
+    b.kernel("fill", node, ("y",), cost.floats(nbytes // 4), y=At(buffer), bytes=nbytes)
 
 
 def activation_backward(b: Builder, node: Node, dy: Form, y: Form, dx: Form) -> None:

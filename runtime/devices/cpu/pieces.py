@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from runtime.devices.cpu import cost
+from runtime.devices.cpu.elementwise import fill
 from runtime.graph.build import Builder
 from runtime.graph.draft import At, Dense
 from runtime.graph.ir import Entry, Node
@@ -126,14 +127,7 @@ class SliceChannelStep:
             return
         target = book.fresh(source)
         if not all(gradients):
-            b.kernel(
-                "fill",
-                self.node.name,
-                ("y",),
-                cost.floats(target.size),
-                y=target.at,
-                bytes=4 * target.size,
-            )
+            fill(b, self.node.name, target.buffer)
         for gradient, piece in zip(gradients, self._of_outputs(target), strict=True):
             if gradient is not None:
                 _copy(b, self.node, _as_rows(gradient, piece), piece)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runtime.devices.cpu import cost
 from runtime.devices.cpu.dropout import Runs, drop
+from runtime.devices.cpu.elementwise import fill
 from runtime.devices.cpu.recurrent_pass import RecurrentPass
 from runtime.graph.build import Builder
 from runtime.graph.draft import Dense
@@ -113,12 +113,5 @@ class RecurrentStep:
         if given is not None:
             b.copy(given, target, self.node.name)
             return target
-        b.kernel(
-            "fill",
-            self.node.name,
-            ("y",),
-            cost.floats(target.size),
-            y=target.at,
-            bytes=4 * target.size,
-        )
+        fill(b, self.node.name, target.buffer)
         return target
