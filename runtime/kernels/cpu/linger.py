@@ -19,13 +19,18 @@ def linger(address: int, value: int) -> None:
         give_way()
 
 
-# Some 50 us: longer than a thread takes from its work to native code.
-GLANCES = 250_000
+# As many turns take some 50 us: longer than a thread needs until it is in native code.
+GLANCES = 250
 
 
 def hand_over(address: int, value: int, other: int, before: int) -> None:
-    """Write an int64, and return once another one is not `before`, or after a while."""
+    """Write an int64, and return once another one is not `before`, or after a while.
+
+    It gives way, since the thread that it waits for may need this very core.
+    """
     write_shared(address, value)
     for _ in range(GLANCES):
-        if read_shared(other) != before:
-            return
+        for _ in range(LOOKS):
+            if read_shared(other) != before:
+                return
+        give_way()
