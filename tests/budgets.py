@@ -13,7 +13,7 @@ from collections.abc import Iterator
 SECONDS = {
     "tests/asyncmod/cancellation": 90,
     "tests/asyncmod/checkpoint": 70,
-    "tests/asyncmod/module": 220,
+    "tests/asyncmod/module": 190,
     "tests/asyncmod/migration": 20,
     "tests/asyncmod": 80,
     "tests/conformance": 30,
