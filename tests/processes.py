@@ -51,6 +51,12 @@ def shared_bytes() -> int:
     return sum(sizes.values())
 
 
+def processor_seconds(pid: int) -> float:
+    """Seconds that a process has computed."""
+    fields = read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 def private_bytes(pid: int) -> int:
     """Bytes that a process has of memory that belongs to no file."""
     lines = read(Path(f"/proc/{pid}/status")).splitlines()

@@ -13,12 +13,19 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 
-def shares(cores: Sequence[int], count: int) -> list[set[int]]:
-    """Cut the cores into `count` neighboring shares; all for all if there are few."""
-    if count > len(cores):
-        return [set(cores)] * count
-    cuts = [len(cores) * i // count for i in range(count + 1)]
-    return [set(cores[a:b]) for a, b in itertools.pairwise(cuts)]
+def cores() -> list[int]:
+    """Those that the calling thread may use, as far as the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+def shares(whole: Sequence[int], count: int) -> list[set[int]]:
+    """Cut cores into `count` neighboring shares; all for all if there are few."""
+    if count > len(whole):
+        return [set(whole)] * count
+    cuts = [len(whole) * i // count for i in range(count + 1)]
+    return [set(whole[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
 def spread(thread_ids: Sequence[int]) -> None:
@@ -33,10 +40,8 @@ def spread(thread_ids: Sequence[int]) -> None:
         return
     if not hasattr(os, "sched_setaffinity"):
         return
-    cores = sorted(os.sched_getaffinity(0))
-    for thread_id, share in zip(
-        thread_ids, shares(cores, len(thread_ids)), strict=True
-    ):
+    cut = shares(cores(), len(thread_ids))
+    for thread_id, share in zip(thread_ids, cut, strict=True):
         # A thread may have ended, and a sandbox may forbid it: then it runs anywhere.
         with suppress(OSError):
             os.sched_setaffinity(thread_id, share)

@@ -47,6 +47,7 @@ REQUESTS: Schema = {
     "launch": {
         "number": int,
         "after": bool,  # not if the launches before these have failed
+        "linger": bool,  # more is likely to come soon, and there is a core to look out
         # One after the other; those behind one that fails are left out. Of each:
         # program, section, slot, seed, step, row; a number that changes with parameters
         # and auxiliary states; how much of what it changes has been saved already.

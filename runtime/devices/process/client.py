@@ -113,15 +113,18 @@ class Worker:
             raise
         return program
 
-    def launch(self, launches: Sequence[Launch], *, after: bool = False) -> None:
+    def launch(
+        self, launches: Sequence[Launch], *, after: bool = False, linger: bool = False
+    ) -> None:
         """Tell the worker to run sections, each only if those before it succeed.
 
         Args:
             launches: The sections.
             after: Whether also those must succeed that were launched before these.
+            linger: Whether it shall look out for more before it falls asleep.
         """
         self._ensure(launches[0].program)
-        self._send_launches(launches, after=after)
+        self._send_launches(launches, after=after, linger=linger)
 
     def is_heard(self) -> bool:
         """Whether an answer has come, or the end of the process."""
@@ -324,7 +327,9 @@ class Worker:
         fields["nbytes"] = block.memory.nbytes
         self._ask("csr", f"`csr` {name}", fields, program, fd=block.memory.fd)
 
-    def _send_launches(self, launches: Sequence[Launch], *, after: bool) -> None:
+    def _send_launches(
+        self, launches: Sequence[Launch], *, after: bool, linger: bool = False
+    ) -> None:
         sent: list[Launch] = []
         for launch in launches:
             lost = launch.program.lost_forward(launch, self._generation)
@@ -338,7 +343,8 @@ class Worker:
             for launch in sent
         ]
         request = Request(next(self._numbers), launches=tuple(sent), after=after)
-        self._send(request, {"op": "launch", "after": after, "launches": fields})
+        frame: Frame = {"op": "launch", "after": after, "linger": linger}
+        self._send(request, frame | {"launches": fields})
         for launch in sent:
             launch.program.sent(launch, request.number)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from runtime.actors.affinity import cores
 from runtime.actors.meeting import Meeting
 from runtime.devices.contract import (
     FIRST_STEP,
@@ -200,7 +201,7 @@ class ProcessProgram(HostProgram):
     def fuse(self, update: Program) -> FusedLaunches:
         """See `runtime.devices.fusing`."""
         assert isinstance(update, ProcessProgram)
-        return FusedLaunches(self._worker, self, update)
+        return FusedLaunches(self._worker, self, update, linger=len(cores()) > 1)
 
     def undo(self, section: Section) -> bool:
         launched = self.launched.get(section)
@@ -268,6 +269,7 @@ class FusedLaunches:
     worker: Worker
     training: ProcessProgram
     update: ProcessProgram
+    linger: bool
 
     def launch(
         self,
@@ -288,7 +290,8 @@ class FusedLaunches:
                 launches.append(training.prepare("commit", slot))
             self.worker.launch(launches)
             saved = update.journal.save_ahead("update", 0, self.worker.is_heard)
-            self.worker.launch([update.prepare("update", saved=saved)], after=True)
+            last = [update.prepare("update", saved=saved)]
+            self.worker.launch(last, after=True, linger=self.linger)
             training.wait()
             update.wait()
         except BaseException:

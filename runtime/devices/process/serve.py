@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -21,6 +23,9 @@ from runtime.transport.errors import describe
 from runtime.transport.frames import REQUESTS, Frame, pack, receive
 from runtime.transport.plans import decode
 from runtime.transport.shared_memory import SharedMemory
+
+_LINGER_SECONDS = 5e-4  # longer than from one step's end to the next one's begin
+_give_way = getattr(os, "sched_yield", lambda: None)  # not everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,8 @@ class Server:
         self._generation = generation
         self._memories: dict[int, SharedMemory] = {}
         self._programs: dict[int, Served] = {}
+        self._arrived = select.poll()
+        self._arrived.register(connection, select.POLLIN)
         self._at = 0  # which one of the launches of a request
         self._failed = False  # one of the last launches
         self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
@@ -57,14 +64,24 @@ class Server:
 
     def run(self) -> None:
         """Answer until the parent closes the connection, which ends the process."""
-        answer = pack(self._done(0))
+        answer, lingers = pack(self._done(0)), False
         while True:
             self._connection.sendall(answer)
+            answered = time.monotonic()
+            if lingers:
+                self._look_out(answered + _LINGER_SECONDS)
             try:
-                request = receive(self._connection, REQUESTS)
+                frame, fds = receive(self._connection, REQUESTS)
             except (EOFError, ConnectionResetError):
                 os._exit(0)
-            answer = self._answer(*request)
+            came_soon = time.monotonic() < answered + _LINGER_SECONDS
+            lingers = came_soon and frame.get("linger", False)
+            answer = self._answer(frame, fds)
+
+    def _look_out(self, end: float) -> None:
+        """Look for the next request until then, since to be woken up takes longer."""
+        while not self._arrived.poll(0) and time.monotonic() < end:
+            _give_way()
 
     def _answer(self, frame: Frame, fds: list[int]) -> bytes:
         """Do what a request asks for."""
