@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,6 +14,7 @@ from runtime.devices.host import HostDevice, HostProgram, HostSegment
 from runtime.devices.process.csr import CsrBlock
 from runtime.devices.process.journal import Journal
 from runtime.devices.process.journal_layout import SEGMENT, Layout
+from runtime.devices.process.lookout import Lookout
 from runtime.devices.process.memory import PRIVATE
 from runtime.errors import DeviceError
 from runtime.graph.plan import Section
@@ -23,9 +22,6 @@ from runtime.transport.errors import describe
 from runtime.transport.frames import REQUESTS, Frame, pack, receive
 from runtime.transport.plans import decode
 from runtime.transport.shared_memory import SharedMemory
-
-_LINGER_SECONDS = 5e-4  # longer than from one step's end to the next one's begin
-_give_way = getattr(os, "sched_yield", lambda: None)  # not everywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +45,7 @@ class Server:
         self._generation = generation
         self._memories: dict[int, SharedMemory] = {}
         self._programs: dict[int, Served] = {}
-        self._arrived = select.poll()
-        self._arrived.register(connection, select.POLLIN)
+        self._lookout = Lookout(connection)
         self._at = 0  # which one of the launches of a request
         self._failed = False  # one of the last launches
         self._handlers: dict[str, Callable[[Frame, list[int]], None]] = {
@@ -67,21 +62,14 @@ class Server:
         answer, lingers = pack(self._done(0)), False
         while True:
             self._connection.sendall(answer)
-            answered = time.monotonic()
             if lingers:
-                self._look_out(answered + _LINGER_SECONDS)
+                self._lookout.wait()
             try:
                 frame, fds = receive(self._connection, REQUESTS)
             except (EOFError, ConnectionResetError):
                 os._exit(0)
-            came_soon = time.monotonic() < answered + _LINGER_SECONDS
-            lingers = came_soon and frame.get("linger", False)
+            lingers = frame.get("linger", False)
             answer = self._answer(frame, fds)
-
-    def _look_out(self, end: float) -> None:
-        """Look for the next request until then, since to be woken up takes longer."""
-        while not self._arrived.poll(0) and time.monotonic() < end:
-            _give_way()
 
     def _answer(self, frame: Frame, fds: list[int]) -> bytes:
         """Do what a request asks for."""
