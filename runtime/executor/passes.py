@@ -70,7 +70,7 @@ class Passes:
             else:
                 jobs.append(watched(run, replica, observe, forward=True))
                 cheap = False
-        short = not (cheap or is_train or observe) and self._is_short(jobs)
+        short = not (cheap or is_train or observe) and self._paced(jobs)
         counted = self._memory.uncounting(jobs)
         return self._calls.run("forward", counted, cheap=cheap, short=short)
 
@@ -119,7 +119,7 @@ class Passes:
         merged = self._outputs.allocate()
         jobs = self._predict_jobs(inputs, merged)
         cheap = self._cheap_inference
-        short = not cheap and self._is_short(jobs)
+        short = not cheap and self._paced(jobs)
         counted = self._memory.uncounting(jobs)
         await self._calls.run("predict", counted, cheap=cheap, short=short)
         return merged
@@ -155,8 +155,8 @@ class Passes:
 
         return [partial(run, replica) for replica in self._replicas]
 
-    def _is_short(self, jobs: list[Callable[[], None]]) -> bool:
-        """Whether one device's inference is; if it may be, the job is timed from now.
+    def _paced(self, jobs: list[Callable[[], None]]) -> bool:
+        """Have one device's inference timed; whether it was short the last time.
 
         Only native code is: what is done in Python may be anything.
         """
